@@ -1,0 +1,103 @@
+"""The site's own file, `site.toml`, and the folder that holds everything that the site keeps."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from polyward_shared.problems import Problem
+from polyward_shared.reading import Frozen, read_toml
+from polyward_shared.study import Name
+from polyward_shared.tasks import TaskName
+
+SOCKET = "trainer.sock"  # in the state folder
+STATUS = "status.json"
+
+
+class Data(Frozen):
+    """Where the images are. `root` may contain environment variables, such as `${IMAGES}`."""
+
+    root: str
+    manifest: str = "manifest.csv"  # relative to root
+    rows: dict[str, str] = Field(default_factory=dict)  # use only rows with these values, such as {site = "a"}
+    columns: dict[TaskName, str] = Field(default_factory=dict)  # where the manifest names a task otherwise
+
+
+class Device(Frozen):
+    """What trains. One thread is the default because results depend, in the last bits, on the number of threads."""
+
+    kind: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    threads: int = Field(default=1, ge=1, le=256)
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+
+
+class Policy(Frozen):
+    """What the site allows, whatever a study says."""
+
+    minimum_count: int = Field(default=5, ge=1)  # a figure that rests on fewer cases stays here
+    minimum_train: int = Field(default=5, ge=1)  # labelled training images that a task needs to take part
+
+
+class HubAddress(Frozen):
+    """Where the hub listens, and the certificate that proves it is the hub."""
+
+    address: Annotated[str, Field(pattern=r"^[A-Za-z0-9.\-\[\]:]+:\d{1,5}$")]
+    ca: str = "ca.pem"  # relative to the site's file
+
+
+class SiteFile(Frozen):
+    """`site.toml` as written."""
+
+    name: Name
+    tasks: tuple[TaskName, ...] = Field(min_length=1)
+    state: str = ""  # the folder that the site keeps; `<name>.state` beside the file when empty
+    data: Data
+    device: Device = Device()
+    policy: Policy = Policy()
+    hub: HubAddress | None = None
+
+
+class Site:
+    """A site with its paths resolved."""
+
+    def __init__(self, path: Path, file: SiteFile, state: Path | None = None) -> None:
+        self.path = path.resolve()
+        self.file = file
+        folder = self.path.parent
+        stated = folder / _expanded(file.state, self.path) if file.state else folder / f"{file.name}.state"
+        self.state = state.resolve() if state else stated
+        self.root = folder / _expanded(file.data.root, self.path)
+        self.manifest = self.root / file.data.manifest
+        self.ca = folder / (file.hub.ca if file.hub else "ca.pem")
+        self.spool = self.state / "spool"
+        self.vault = self.state / "vault"
+        self.approved = self.state / "approved"
+        self.sent = self.state / "sent.jsonl"
+        self.key = self.state / "node.key"
+
+    @property
+    def name(self) -> str:
+        return self.file.name
+
+
+def read_site(path: Path, *, state: Path | None = None) -> Site:
+    """The site of a `site.toml`, keeping its state elsewhere if `state` is given. Raises `Problem`."""
+    file = read_toml(path, SiteFile)
+    if len(set(file.tasks)) != len(file.tasks):
+        raise Problem(str(path), f"tasks: found {list(file.tasks)}", expected="each task once")
+    return Site(path, file, state)
+
+
+def _expanded(text: str, where: Path) -> str:
+    expanded = os.path.expandvars(os.path.expanduser(text))
+    if unset := re.search(r"\$\{?(\w+)", expanded):
+        raise Problem(
+            str(where),
+            f"data.root or state: the environment variable {unset[1]} is not set",
+            remedy=f"export {unset[1]}=... or write the path itself",
+        )
+    return expanded

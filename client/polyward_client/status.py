@@ -1,0 +1,37 @@
+"""What the node is doing, in one small file that `polyward-node status` shows."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from typing import Any
+
+from polyward_client.port.interface import Progress
+from polyward_client.site import STATUS, Site
+
+_lock = threading.Lock()  # the gate's threads write it
+
+
+def write_status(site: Site, *, link: str | None = None, progress: Progress | None = None) -> None:
+    """Updates the parts that are given; the file is always whole."""
+    with _lock:
+        status = read_status(site)
+        if link is not None:
+            status["link"] = str(link)
+        if progress is not None:
+            status["progress"] = progress.model_dump()
+        status["at"] = time.time()
+        draft = site.state / f".{STATUS}"
+        draft.write_text(json.dumps(status), encoding="utf-8")
+        os.replace(draft, site.state / STATUS)
+
+
+def read_status(site: Site) -> dict[str, Any]:
+    """The last status, or nothing."""
+    try:
+        status = json.loads((site.state / STATUS).read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+    return status if isinstance(status, dict) else {}

@@ -1,0 +1,235 @@
+"""The trainer that the gate asks: approved studies in, finished updates in the spool out.
+
+It keeps images and model in memory between rounds. Every answer depends on the order, the images and the vault alone,
+so the same order gives the same bytes, whatever ran before. The order of writing makes `kill -9` harmless: first the
+vault's entry of the round, then the update, then the record that says the round is done. Without that record the round
+is trained again from the entry of the round *before*, and repeats itself.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+
+from polyward_client.approvals import Approval, read_approval
+from polyward_client.port.interface import Description, Done, MetricRow, Progress, Watcher, Work
+from polyward_client.site import Site
+from polyward_client.trainer.dataset import Dataset, load_dataset, target_statistics
+from polyward_client.trainer.manifest import Census, census, read_manifest
+from polyward_client.trainer.model import MultiTaskModel, load_personal, load_shared, personal_arrays, shared_arrays
+from polyward_client.trainer.round import Run, finish_round, train_round
+from polyward_client.trainer.spool import Spool
+from polyward_client.trainer.vault import Vault
+from polyward_shared.problems import Code, Problem, Refused
+from polyward_shared.states import Arrays, read_state
+from polyward_shared.tasks import Regression
+
+log = logging.getLogger(__name__)
+
+TOLD_EVERY = 50  # images, while they are read
+FULL_DISK = {errno.ENOSPC, errno.EDQUOT}
+
+
+@dataclass(slots=True)
+class _Prepared:
+    """A study, ready to train: kept in memory until another study is asked for or the manifest changes."""
+
+    approval: Approval
+    counts: Census
+    data: Dataset
+    model: MultiTaskModel
+    start: Arrays  # the personal arrays before the first round
+    stamp: tuple[int, int]
+
+
+class LocalTrainer:
+    """One site's trainer: a `Trainer` in this process. One piece of work at a time."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.device = chosen_device(site.file.device.kind)
+        self._cancelled = threading.Event()
+        self._busy = threading.Lock()
+        self._prepared: _Prepared | None = None
+        make_deterministic(site.file.device.threads)
+
+    def describe(self, study: str) -> Description:
+        """Counts of training labels from the manifest alone, and the first state."""
+        with _refusals():
+            approval = self._approval(study)
+            counts = census(read_manifest(self.site, approval.study, approval.tasks), approval.study)
+            spool = Spool(self.site.spool, study)
+            if not spool.first.is_file():
+                first = shared_arrays(MultiTaskModel(approval.study, approval.tasks), approval.study)
+                spool.keep_first(first)
+            return Description(
+                samples=counts.samples,
+                counts=_train_counts(approval, counts),
+                first=str(spool.first),
+                software=software(),
+                device=device_name(self.device, self.site.file.device.threads),
+            )
+
+    def train(self, work: Work, watch: Watcher) -> Done:
+        """One round; a finished one is answered from the spool."""
+        return self._once(work, watch, final=False)
+
+    def finish(self, work: Work, watch: Watcher) -> Done:
+        """The final tuning; the whole model stays in the vault."""
+        return self._once(work, watch, final=True)
+
+    def cancel(self) -> None:
+        self._cancelled.set()
+
+    def _once(self, work: Work, watch: Watcher, *, final: bool) -> Done:
+        with self._busy, _refusals():
+            self._cancelled.clear()
+            spool = Spool(self.site.spool, work.study)
+            known = spool.done(work.round, work.state_digest, final=final)
+            return known or self._work(work, watch, spool, final=final)
+
+    def _work(self, work: Work, watch: Watcher, spool: Spool, *, final: bool) -> Done:
+        began = time.monotonic()
+        prepared = self._ready(work.study, watch)
+        approval, model = prepared.approval, prepared.model
+        vault = Vault(self.site.vault, work.study)
+        load_shared(model, approval.study, self._received(work, approval))
+        entry = vault.latest_before(work.round + 1 if final else work.round)
+        load_personal(model, approval.study, vault.arrays(entry) if entry else prepared.start)
+        run = Run(
+            study=approval.study,
+            site=self.site.name,
+            round=work.round,
+            device=self.device,
+            precision=self.site.file.device.precision,
+            watch=watch,
+            cancelled=self._cancelled.is_set,
+        )
+        metrics = finish_round(model, prepared.data, run) if final else train_round(model, prepared.data, run)
+        shared, personal = shared_arrays(model, approval.study), personal_arrays(model, approval.study)
+        stamp = {"round": work.round, "state_digest": work.state_digest, "tasks": approval.tasks}
+        if final:
+            vault.keep_final({**shared, **personal}, **stamp)  # type: ignore[arg-type]
+            update = None
+        else:
+            vault.keep(personal, **stamp)  # type: ignore[arg-type]
+            update = spool.keep_update(shared, work.round, work.state_digest)
+        done = self._done(prepared, metrics, update, time.monotonic() - began)
+        spool.keep_done(done, work.round, work.state_digest, final=final)
+        return done
+
+    def _done(self, prepared: _Prepared, metrics: list[MetricRow], update: Path | None, seconds: float) -> Done:
+        return Done(
+            samples=prepared.counts.samples,
+            counts=_train_counts(prepared.approval, prepared.counts),
+            metrics=tuple(metrics),
+            update=str(update) if update else None,
+            seconds=seconds,
+        )
+
+    def _ready(self, study: str, watch: Watcher) -> _Prepared:
+        info = self.site.manifest.stat() if self.site.manifest.exists() else None
+        stamp = (info.st_mtime_ns, info.st_size) if info else (0, 0)
+        approval = self._approval(study)
+        kept = self._prepared
+        if kept and kept.approval == approval and kept.stamp == stamp:
+            return kept
+        self._prepared = kept = None  # frees the memory before it is needed again
+        manifest = read_manifest(self.site, approval.study, approval.tasks)
+
+        def loaded(done: int, of: int) -> None:
+            if done % TOLD_EVERY == 0 or done == of:
+                watch(Progress(phase="loading", epoch=done, epochs=of))
+
+        data = load_dataset(manifest, approval.study, loaded=loaded).moved(self.device)
+        model = MultiTaskModel(approval.study, approval.tasks).to(self.device)
+        for name, task in approval.study.tasks.items():
+            if name in approval.tasks and isinstance(task, Regression):
+                model.scale(name).copy_(torch.tensor(target_statistics(data, name)))
+        start = personal_arrays(model, approval.study)
+        self._prepared = _Prepared(approval, census(manifest, approval.study), data, model, start, stamp)
+        return self._prepared
+
+    def _approval(self, study: str) -> Approval:
+        approval = read_approval(self.site.approved, study)
+        if approval is None:
+            raise Refused(Code.STUDY_NOT_APPROVED, f"study {study[:12]} has not been approved here")
+        return approval
+
+    def _received(self, work: Work, approval: Approval) -> Arrays:
+        """The state that the order names, which the gate has put into the spool."""
+        path = Path(work.state)
+        if not path.resolve().is_relative_to(self.site.spool.resolve()) or not path.is_file():
+            raise Refused(Code.STATE_UNKNOWN, "the state is not in the spool")
+        arrays = read_state(path)
+        if approval.schema.state_digest(approval.schema.pack(arrays)) != work.state_digest:
+            raise Refused(Code.STATE_MISMATCH, "the state in the spool is not the one that the order names")
+        return arrays
+
+
+def chosen_device(kind: str) -> torch.device:
+    """`auto` is the first GPU where there is one. Raises `Problem` for a GPU that is not there."""
+    present = torch.cuda.is_available()
+    if kind == "auto":
+        return torch.device("cuda" if present else "cpu")
+    if kind.startswith("cuda") and not present:
+        raise Problem("device.kind", f"{kind!r}, but torch sees no GPU here", remedy="use auto or cpu")
+    return torch.device(kind)
+
+
+def make_deterministic(threads: int) -> None:
+    """The same bytes from the same order: sums in a fixed order, kernels without races."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=False)
+    torch.backends.cudnn.benchmark = False
+
+
+def software() -> str:
+    return f"polyward {version('polyward')}, torch {torch.__version__}, monai {version('monai')}"
+
+
+def device_name(device: torch.device, threads: int) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def _train_counts(approval: Approval, counts: Census) -> dict[str, int]:
+    return {task: counts.labels.get((task, "train"), 0) for task in approval.tasks}
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """The trainer's boundary: whatever goes wrong inside becomes a code, and a detail for the local log."""
+    try:
+        yield
+    except Refused:
+        raise
+    except Problem as problem:
+        raise Refused(Code.DATA, str(problem)) from problem
+    except Exception as error:
+        log.exception("the work failed")
+        raise Refused(_code(error), f"{type(error).__name__}: {error}") from error
+
+
+def _code(error: Exception) -> Code:
+    text = str(error)
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in text:
+        return Code.OUT_OF_MEMORY
+    if isinstance(error, OSError) and error.errno in FULL_DISK:
+        return Code.DISK
+    if isinstance(error, SafetensorError) and ("os error 28" in text or "os error 122" in text):
+        return Code.DISK
+    return Code.TRAINING_FAILED

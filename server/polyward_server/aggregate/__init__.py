@@ -1,0 +1,1 @@
+"""Pure rules: from the sites' updates to the next state."""

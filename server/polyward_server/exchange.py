@@ -1,0 +1,207 @@
+"""One question to many sites, and their answers as they come.
+
+Built on nothing of Flower but `push_messages` and `pull_messages`. Knows which site was asked with which message, so
+an answer is attributed to the authenticated node whatever it says. Asks again when a site's gate was restarted, waits
+for a site that is away as long as the study allows, and never waits past the deadline once there is a quorum.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+from polyward_shared.messages import Report
+from polyward_shared.problems import Code, Refused
+from polyward_shared.wire import REFUSAL, read_refusal, read_report
+
+log = logging.getLogger(__name__)
+
+PULL_SECONDS = 0.02  # between sweeps over the unanswered messages, while answers are near
+PULL_SECONDS_IDLE = 0.25  # and after a while
+PRESENCE_SECONDS = 1.0  # between looks at who is online
+ASKED_AGAIN_AT_MOST = 20  # a site that fails this often in one round is left out of it
+WORTH_ASKING_AGAIN = frozenset({Code.STATE_UNKNOWN})  # with the whole state this time
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """What Flower knows of a node: whether its heartbeat comes, and since when (Unix seconds)."""
+
+    online: bool
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A report, or the code of a refusal, of one site."""
+
+    site: str
+    attempt: int
+    report: Report | None
+    code: Code | None = None
+
+
+@dataclass(slots=True)
+class _Asked:
+    site: str
+    attempt: int
+    at: float
+
+
+class Exchange:
+    """The open questions of one step. `ask(site, attempt)` builds the message for a site's n-th attempt."""
+
+    def __init__(
+        self,
+        grid: Grid,
+        presence: Callable[[], Mapping[str, Presence]],
+        ask: Callable[[str, int], Message],
+        notice: Callable[[str, str, str], None],
+    ) -> None:
+        self._grid = grid
+        self._presence = presence
+        self._ask = ask
+        self._notice = notice  # (site, what, detail) for the ledger
+        self._open: dict[str, _Asked] = {}  # message id -> who was asked
+        self._attempts: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self._arrived: queue.Queue[tuple[str, Message] | BaseException] = queue.Queue(maxsize=1)
+        self._over = threading.Event()
+
+    def answers(
+        self,
+        sites: list[str],
+        *,
+        enough: Callable[[set[str]], bool],
+        deadline_seconds: float,
+        rejoin_seconds: float,
+    ) -> Iterator[Answer]:
+        """Each site's one answer, in the order of arrival.
+
+        Ends when every site answered; or when the sites that have not are away for longer than `rejoin_seconds`, or
+        the deadline has passed, and the answers so far are `enough`.
+        """
+        waiting = set(sites)
+        answered: set[str] = set()
+        away_since: dict[str, float] = {}
+        began = time.monotonic()
+        looked = -PRESENCE_SECONDS
+        threading.Thread(target=self._pull, name="pull", daemon=True).start()
+        try:
+            while waiting:
+                now = time.monotonic()
+                if now - looked >= PRESENCE_SECONDS:
+                    looked = now
+                    self._look(waiting, away_since)
+                late = now - began > deadline_seconds
+                here = [s for s in waiting if now - away_since.get(s, now) <= rejoin_seconds]
+                if (late or not here) and enough(answered):
+                    for site in sorted(waiting):
+                        self._notice(site, "missed", "late" if site in here else "away")
+                    return
+                try:
+                    arrived = self._arrived.get(timeout=0.1)
+                except queue.Empty:
+                    continue
+                if isinstance(arrived, BaseException):
+                    raise arrived
+                answer = self._read(*arrived, waiting)
+                if answer is not None:
+                    waiting.discard(answer.site)
+                    if answer.report is not None:
+                        answered.add(answer.site)
+                    yield answer
+        finally:
+            self._over.set()
+
+    def refuse(self, site: str, code: Code) -> None:
+        """For the caller that finds a report unusable after all."""
+        self._notice(site, "misfit", code)
+
+    def _look(self, waiting: set[str], away_since: dict[str, float]) -> None:
+        """Asks those who are here and have no open question, or whose gate has started since they were asked."""
+        known = self._presence()
+        for site in sorted(waiting):
+            presence = known.get(site)
+            if presence is None or not presence.online:
+                if site not in away_since:
+                    away_since[site] = time.monotonic()
+                    self._notice(site, "away", "")
+                continue
+            away_since.pop(site, None)
+            asked = self._last_asked(site)
+            if asked is None or presence.since > asked.at:
+                self._push(site)
+
+    def _last_asked(self, site: str) -> _Asked | None:
+        with self._lock:
+            return max((a for a in self._open.values() if a.site == site), key=lambda a: a.attempt, default=None)
+
+    def _push(self, site: str) -> None:
+        attempt = self._attempts.get(site, 0) + 1
+        if attempt > ASKED_AGAIN_AT_MOST:
+            return
+        self._attempts[site] = attempt
+        at = time.time()
+        [message_id] = list(self._grid.push_messages([self._ask(site, attempt)]))
+        if message_id is None:  # the node has just gone; the next look asks again
+            return
+        with self._lock:
+            self._open[message_id] = _Asked(site, attempt, at)
+        self._notice(site, "asked", f"attempt {attempt}")
+
+    def _pull(self) -> None:
+        """Runs beside `answers`, for a pull may block while a site uploads, and a deadline must not wait for it."""
+        last = time.monotonic()
+        while not self._over.is_set():
+            with self._lock:
+                ids = list(self._open)
+            for message_id in ids:
+                if self._over.is_set():
+                    return
+                try:
+                    found = list(self._grid.pull_messages([message_id]))
+                except BaseException as error:  # handed to the caller, who decides
+                    self._deliver(error)
+                    return
+                for message in found:
+                    last = time.monotonic()
+                    self._deliver((message_id, message))
+            self._over.wait(PULL_SECONDS if time.monotonic() - last < 60 else PULL_SECONDS_IDLE)
+
+    def _deliver(self, item: tuple[str, Message] | BaseException) -> None:
+        while not self._over.is_set():
+            try:
+                self._arrived.put(item, timeout=0.5)
+                return
+            except queue.Full:
+                continue
+
+    def _read(self, message_id: str, message: Message, waiting: set[str]) -> Answer | None:
+        with self._lock:
+            asked = self._open.pop(message_id, None)
+        if asked is None or asked.site not in waiting:
+            return None
+        if message.has_error() and message.error.code != REFUSAL:
+            log.info("site %s: Flower's error %s; asking again", asked.site, message.error.code)
+            self._notice(asked.site, "lost", f"Flower's error {message.error.code}")
+            return None
+        if message.has_error():
+            code = read_refusal(message)
+        else:
+            try:
+                return Answer(asked.site, asked.attempt, read_report(message))
+            except Refused as refused:
+                log.warning("site %s: %s", asked.site, refused)
+                code = refused.code
+        self._notice(asked.site, "refused", code)
+        if code in WORTH_ASKING_AGAIN and asked.attempt < ASKED_AGAIN_AT_MOST:
+            return None
+        return Answer(asked.site, asked.attempt, None, code)

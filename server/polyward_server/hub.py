@@ -1,0 +1,124 @@
+"""The hub's folder and its processes: made once by `init`, kept running by `serve`.
+
+`serve` supervises two processes: Flower's SuperLink behind our door, and the runner, which runs queued studies. Either
+may be killed at any time; the ledger and the registry are all that counts.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import socket
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from polyward_server.flower.superlink import ALLOCATOR, SuperLinkConfig
+from polyward_shared import pki
+from polyward_shared.problems import Problem
+from polyward_shared.reading import Frozen, read_toml
+from polyward_shared.supervise import Child, module, only_one, supervise
+
+log = logging.getLogger(__name__)
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+TEMPLATE = """\
+# The hub. `polyward-hub serve {folder}` reads this file.
+name = "{name}"
+host = "{host}"          # the address that sites reach; bound on this machine
+port = {port}            # the only port that must be open
+private_port = {private_port}    # loopback only: Flower's other APIs, behind a secret
+"""
+
+
+class HubFile(Frozen):
+    """`hub.toml` as written."""
+
+    name: str = Field(min_length=1, max_length=60)
+    host: str = Field(min_length=1, max_length=253)
+    port: Port
+    private_port: Port
+
+
+class Hub:
+    """A hub's folder with its paths."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
+        if not (self.folder / "hub.toml").is_file():
+            raise Problem(str(folder), "is not a hub's folder", remedy=f"make one: polyward-hub init {folder}")
+        self.file = read_toml(self.folder / "hub.toml", HubFile)
+        self.ledger = self.folder / "ledger.db"
+        self.registry = self.folder / "registry"
+        self.ca = self.folder / "ca.pem"
+        self.private_secret = self.folder / "secrets" / "private"
+        self.superexec_secret = self.folder / "secrets" / "superexec"
+        self.lock = self.folder / "serve.lock"
+
+    @property
+    def private_address(self) -> str:
+        return f"127.0.0.1:{self.file.private_port}"
+
+
+def init(folder: Path, *, name: str, host: str, port: int, also: Sequence[str] = ()) -> Hub:
+    """A new hub: its file, its authority and server certificate, its secrets. Never overwrites anything."""
+    if (folder / "hub.toml").exists():
+        raise Problem(str(folder), "holds a hub already", remedy="choose another folder")
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    authority_key, authority = pki.new_authority(f"{name} authority")
+    server_key = pki.new_key()
+    hosts = list(dict.fromkeys([host, *also, "localhost", "127.0.0.1"]))
+    certificate = pki.new_server_certificate(hosts, server_key, authority_key, authority)
+    pki.write_secret(folder / "secrets" / "ca.key", pki.key_to_pem(authority_key))
+    pki.write_secret(folder / "secrets" / "server.key", pki.key_to_pem(server_key))
+    pki.write_secret(folder / "secrets" / "private", secrets.token_hex(32).encode())
+    pki.write_secret(folder / "secrets" / "superexec", secrets.token_hex(32).encode())
+    (folder / "ca.pem").write_bytes(pki.certificate_to_pem(authority))
+    (folder / "server.pem").write_bytes(pki.certificate_to_pem(certificate))
+    text = TEMPLATE.format(folder=folder, name=name, host=host, port=port, private_port=free_port())
+    (folder / "hub.toml").write_text(text, encoding="utf-8")
+    return Hub(folder)
+
+
+def serve(hub: Hub, stop: threading.Event) -> None:
+    """Runs the hub until `stop` is set. Raises `Problem` when it runs already."""
+    lock = only_one(hub.lock, str(hub.folder))  # held until this process ends
+    log.info("hub %s on %s:%d (process lock %d)", hub.file.name, hub.file.host, hub.file.port, lock)
+    superlink = Child("superlink", _superlink_command(hub), hub.folder, ALLOCATOR)
+    runner = Child("runner", module("polyward_server.runner", str(hub.folder)), hub.folder)
+    supervise([superlink, runner], stop)
+
+
+def free_port() -> int:
+    """A port on the loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _superlink_command(hub: Hub) -> list[str]:
+    config = SuperLinkConfig(
+        host=_bind_address(hub.file.host),
+        port=hub.file.port,
+        private_port=hub.file.private_port,
+        certificate=hub.folder / "server.pem",
+        key=hub.folder / "secrets" / "server.key",
+        ca=hub.ca,
+        superexec_secret=hub.superexec_secret,
+        private_secret=hub.private_secret,
+        home=hub.folder / "flower",
+    )
+    path = hub.folder / "superlink.json"
+    path.write_text(json.dumps(config.model_dump(mode="json"), indent=1), encoding="utf-8")
+    return module("polyward_server.flower.superlink", "--config", str(path))
+
+
+def _bind_address(host: str) -> str:
+    """Loopback stays loopback; for any other name the server listens on every interface."""
+    return "127.0.0.1" if host in {"localhost", "127.0.0.1"} else "0.0.0.0"  # noqa: S104  sites must reach it

@@ -1,0 +1,372 @@
+"""The hub's durable truth: studies, sites, rounds, contributions, figures and events, in one database.
+
+A round is one transaction: its state's digest, every contribution and every figure, or nothing. The primary keys make
+a second contribution of the same site to the same round impossible. SQLite in WAL mode by default.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from polyward_shared.messages import Metric, Stage
+from polyward_shared.problems import Problem
+from polyward_shared.reading import validated
+from polyward_shared.study import Study
+
+tables = sa.MetaData()
+studies = sa.Table(
+    "studies",
+    tables,
+    sa.Column("digest", sa.String(64), primary_key=True),
+    sa.Column("id", sa.String(64), nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),  # queued, running, finished, stopped, failed
+    sa.Column("reason", sa.Text, nullable=False, default=""),
+    sa.Column("queued", sa.String(32), nullable=False),
+)
+sites = sa.Table(
+    "sites",
+    tables,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("public_key", sa.Text, nullable=False, unique=True),
+    sa.Column("registered", sa.String(32), nullable=False),
+)
+members = sa.Table(
+    "members",
+    tables,
+    sa.Column("study", sa.ForeignKey("studies.digest"), primary_key=True),
+    sa.Column("site", sa.String(64), primary_key=True),
+    sa.Column("samples", sa.Integer, nullable=False),
+    sa.Column("counts", sa.Text, nullable=False),  # JSON: labels per task
+    sa.Column("schema", sa.Text, nullable=False),
+    sa.Column("software", sa.Text, nullable=False),
+    sa.Column("agrees", sa.Boolean, nullable=False),  # with the first state of the others
+)
+rounds = sa.Table(
+    "rounds",
+    tables,
+    sa.Column("study", sa.ForeignKey("studies.digest"), primary_key=True),
+    sa.Column("round", sa.Integer, primary_key=True),
+    sa.Column("state", sa.String(64), nullable=False),
+    sa.Column("encoder", sa.String(64), nullable=False),
+    sa.Column("seconds", sa.Float, nullable=False),
+    sa.Column("committed", sa.String(32), nullable=False),
+)
+contributions = sa.Table(
+    "contributions",
+    tables,
+    sa.Column("study", sa.String(64), primary_key=True),
+    sa.Column("round", sa.Integer, primary_key=True),
+    sa.Column("site", sa.String(64), primary_key=True),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("weight", sa.Integer, nullable=False),
+    sa.Column("norm", sa.Float, nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("bytes_up", sa.Integer, nullable=False),
+    sa.Column("bytes_down", sa.Integer, nullable=False),
+    sa.Column("seconds", sa.Float, nullable=False),  # of training, as the site says
+    sa.ForeignKeyConstraint(["study", "round"], ["rounds.study", "rounds.round"]),
+)
+metrics = sa.Table(
+    "metrics",
+    tables,
+    sa.Column("study", sa.String(64), primary_key=True),
+    sa.Column("round", sa.Integer, primary_key=True),
+    sa.Column("site", sa.String(64), primary_key=True),
+    sa.Column("task", sa.String(40), primary_key=True),
+    sa.Column("split", sa.String(8), primary_key=True),
+    sa.Column("stage", sa.String(12), primary_key=True),
+    sa.Column("name", sa.String(24), primary_key=True),
+    sa.Column("value", sa.Float, nullable=False),
+    sa.Column("cases", sa.Integer, nullable=False),
+)
+events = sa.Table(
+    "events",
+    tables,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("at", sa.String(32), nullable=False),
+    sa.Column("study", sa.String(64), nullable=False),
+    sa.Column("round", sa.Integer, nullable=False),
+    sa.Column("site", sa.String(64), nullable=False),
+    sa.Column("what", sa.String(24), nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+)
+
+VERSION = 1  # of the tables above; a file of another version is refused
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened, for people who watch; `site` is the authenticated one, or empty."""
+
+    study: str
+    round: int
+    site: str
+    what: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """What a site brought to a study when it joined."""
+
+    site: str
+    samples: int
+    counts: dict[str, int]
+    schema: str
+    software: str
+    agrees: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """One accepted update."""
+
+    site: str
+    attempt: int
+    weight: int
+    norm: float
+    sha256: str
+    bytes_up: int
+    bytes_down: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One committed round; round 0 is the first state."""
+
+    number: int
+    state: str
+    encoder: str
+    seconds: float
+
+
+Watcher = Callable[[Event], None]
+
+
+class Ledger:
+    """The database. `watch` is told every event after it is written."""
+
+    def __init__(self, where: Path | str, watch: Watcher = lambda _: None) -> None:
+        url = where if isinstance(where, str) else f"sqlite:///{where}"
+        self._engine = sa.create_engine(url)
+        self._watch = watch
+        if self._engine.dialect.name == "sqlite":
+            sa.event.listen(self._engine, "connect", _durable)
+        tables.create_all(self._engine)
+        self._check_version(str(where))
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    # --- sites
+
+    def register_site(self, name: str, public_key: str) -> None:
+        """Raises `Problem` when the name or the key is taken."""
+        with self._engine.begin() as db:
+            row = db.execute(
+                sa.select(sites).where((sites.c.name == name) | (sites.c.public_key == public_key))
+            ).first()
+            if row is not None and (row.name, row.public_key) == (name, public_key):
+                return
+            if row is not None:
+                raise Problem(
+                    name,
+                    f"the site {row.name!r} already has this {'name' if row.name == name else 'key'}",
+                    remedy="choose another name, or make a key of its own for every site",
+                )
+            db.execute(sites.insert().values(name=name, public_key=public_key, registered=_now()))
+
+    def site_keys(self) -> dict[str, str]:
+        """Public key (PEM) of every registered site."""
+        with self._engine.connect() as db:
+            return {row.name: row.public_key for row in db.execute(sa.select(sites).order_by(sites.c.name))}
+
+    # --- studies
+
+    def queue(self, study: Study) -> str:
+        """Puts the study into the queue (again, if it was stopped) and returns its digest."""
+        digest = study.digest()
+        with self._engine.begin() as db:
+            known = db.execute(sa.select(studies.c.state).where(studies.c.digest == digest)).scalar()
+            if known is None:
+                values = {"digest": digest, "id": study.id, "text": study.canonical(), "state": "queued"}
+                db.execute(studies.insert().values(**values, reason="", queued=_now()))
+            elif known in {"stopped", "failed"}:
+                db.execute(studies.update().where(studies.c.digest == digest).values(state="queued", reason=""))
+        return digest
+
+    def study(self, digest: str) -> Study:
+        with self._engine.connect() as db:
+            text = db.execute(sa.select(studies.c.text).where(studies.c.digest == digest)).scalar_one()
+        return validated(json.loads(text), Study, where=f"study {digest[:12]} in the ledger")
+
+    def study_state(self, digest: str) -> tuple[str, str]:
+        """State and reason."""
+        with self._engine.connect() as db:
+            row = db.execute(sa.select(studies.c.state, studies.c.reason).where(studies.c.digest == digest)).one()
+        return row.state, row.reason
+
+    def studies_in(self, *states: str) -> list[str]:
+        """Digests of the studies in these states, longest waiting first."""
+        with self._engine.connect() as db:
+            query = sa.select(studies.c.digest).where(studies.c.state.in_(states)).order_by(studies.c.queued)
+            return list(db.execute(query).scalars())
+
+    def set_state(self, digest: str, state: str, reason: str = "") -> None:
+        with self._engine.begin() as db:
+            db.execute(studies.update().where(studies.c.digest == digest).values(state=state, reason=reason))
+
+    # --- members and rounds
+
+    def join(self, study: str, member: Member) -> None:
+        """Keeps what a site brought; joining again replaces it."""
+        values = {**asdict(member), "counts": json.dumps(member.counts, sort_keys=True)}
+        with self._engine.begin() as db:
+            db.execute(sa.delete(members).where((members.c.study == study) & (members.c.site == member.site)))
+            db.execute(members.insert().values(study=study, **values))
+
+    def members(self, study: str) -> dict[str, Member]:
+        with self._engine.connect() as db:
+            rows = db.execute(sa.select(members).where(members.c.study == study).order_by(members.c.site))
+            return {
+                row.site: Member(row.site, row.samples, json.loads(row.counts), row.schema, row.software, row.agrees)
+                for row in rows
+            }
+
+    def last_round(self, study: str) -> Round | None:
+        """The last committed round: a restarted hub goes on after it."""
+        committed = self.rounds(study)
+        return committed[-1] if committed else None
+
+    def rounds(self, study: str) -> list[Round]:
+        with self._engine.connect() as db:
+            rows = db.execute(sa.select(rounds).where(rounds.c.study == study).order_by(rounds.c.round))
+            return [Round(row.round, row.state, row.encoder, row.seconds) for row in rows]
+
+    def commit_round(
+        self,
+        study: str,
+        committed: Round,
+        given: Sequence[Contribution] = (),
+        figures: Iterable[tuple[str, Metric]] = (),
+    ) -> None:
+        """One transaction. Raises `sqlalchemy.exc.IntegrityError` if the round was committed before."""
+        with self._engine.begin() as db:
+            db.execute(
+                rounds.insert().values(
+                    study=study,
+                    round=committed.number,
+                    state=committed.state,
+                    encoder=committed.encoder,
+                    seconds=committed.seconds,
+                    committed=_now(),
+                )
+            )
+            if given:
+                rows = [{"study": study, "round": committed.number, **asdict(each)} for each in given]
+                db.execute(contributions.insert(), rows)
+            _insert_metrics(db, study, committed.number, figures)
+        self.note(Event(study, committed.number, "", "committed", committed.encoder))
+
+    def add_metrics(self, study: str, number: int, figures: Iterable[tuple[str, Metric]]) -> None:
+        """Figures that belong to no new state: those after the final tuning. The same site's replace older ones."""
+        with self._engine.begin() as db:
+            figures = list(figures)
+            for site in {site for site, _ in figures}:
+                db.execute(
+                    sa.delete(metrics).where(
+                        (metrics.c.study == study) & (metrics.c.site == site) & (metrics.c.stage == Stage.FINAL)
+                    )
+                )
+            _insert_metrics(db, study, number, figures)
+
+    def contributions(self, study: str) -> dict[int, list[Contribution]]:
+        """The accepted updates of every round."""
+        found: dict[int, list[Contribution]] = {}
+        with self._engine.connect() as db:
+            query = sa.select(contributions).where(contributions.c.study == study)
+            for row in db.execute(query.order_by(contributions.c.round, contributions.c.site)):
+                values = {key: value for key, value in row._mapping.items() if key not in {"study", "round"}}
+                found.setdefault(row.round, []).append(Contribution(**values))
+        return found
+
+    def metrics(self, study: str) -> list[tuple[int, str, Metric]]:
+        """Every figure: round, site, metric."""
+        with self._engine.connect() as db:
+            query = sa.select(metrics).where(metrics.c.study == study).order_by(metrics.c.round, metrics.c.site)
+            return [
+                (r.round, r.site, Metric(r.task, r.split, Stage(r.stage), r.name, r.value, r.cases))
+                for r in db.execute(query)
+            ]
+
+    # --- events
+
+    def note(self, happened: Event) -> None:
+        with self._engine.begin() as db:
+            db.execute(events.insert().values(at=_now(), **asdict(happened)))
+        self._watch(happened)
+
+    def events_after(self, number: int, study: str) -> list[tuple[int, Event]]:
+        """The study's events whose number is larger, oldest first."""
+        with self._engine.connect() as db:
+            query = sa.select(events).where((events.c.id > number) & (events.c.study == study))
+            return [
+                (row.id, Event(row.study, row.round, row.site, row.what, row.detail))
+                for row in db.execute(query.order_by(events.c.id))
+            ]
+
+    def _check_version(self, where: str) -> None:
+        if self._engine.dialect.name != "sqlite":
+            return
+        with self._engine.begin() as db:
+            found = db.exec_driver_sql("PRAGMA user_version").scalar_one()
+            if found == 0:
+                db.exec_driver_sql(f"PRAGMA user_version = {VERSION}")
+            elif found != VERSION:
+                raise Problem(
+                    where,
+                    f"was written by another version of polyward (tables {found}, this one reads {VERSION})",
+                    remedy="use the version that wrote it, or start with a new hub folder",
+                )
+
+
+def _insert_metrics(db: sa.Connection, study: str, number: int, figures: Iterable[tuple[str, Metric]]) -> None:
+    rows = [
+        {
+            "study": study,
+            "round": number,
+            "site": site,
+            "task": metric.task,
+            "split": metric.split,
+            "stage": metric.stage,
+            "name": metric.name,
+            "value": metric.value,
+            "cases": metric.count,
+        }
+        for site, metric in figures
+    ]
+    if rows:
+        db.execute(metrics.insert(), rows)
+
+
+def _durable(connection: Any, _: Any) -> None:
+    """A committed round survives a power cut; readers do not block the writer."""
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.execute("PRAGMA busy_timeout=10000")
+    cursor.close()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,60 @@
+"""Encoders by digest: one safetensors file each, written once, never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from polyward_shared.problems import Problem
+from polyward_shared.schema import Flat, Schema
+from polyward_shared.states import read_stamp, read_state, write_state
+
+
+class Registry:
+    """The folder of states. A state is on the disk before its digest is told to anybody."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def path(self, digest: str) -> Path:
+        return self.folder / f"{digest}.safetensors"
+
+    def add(self, schema: Schema, flat: Flat, stamp: Mapping[str, str]) -> str:
+        """Keeps the state [n] and returns its digest."""
+        digest = schema.state_digest(flat)
+        if not self.path(digest).is_file():
+            write_state(self.path(digest), schema.views(flat), {"schema": schema.to_json(), **stamp})
+        return digest
+
+    def load(self, digest: str) -> tuple[Schema, Flat]:
+        """The state of this digest. Raises `Problem` when it is absent or not what its name says."""
+        path = self.path(digest)
+        if not path.is_file():
+            raise Problem(
+                str(path), "there is no such encoder in the registry", remedy="import it, or mend encoder.start"
+            )
+        schema, flat = read_encoder(path)
+        if schema.state_digest(flat) != digest:
+            raise Problem(str(path), "does not hold what its name says", remedy="take the file from a backup")
+        return schema, flat
+
+    def import_file(self, path: Path) -> str:
+        """Takes a safetensors file of `encoder.` arrays into the registry and returns the digest."""
+        schema, flat = read_encoder(path)
+        if set(schema.groups) != {"encoder"}:
+            raise Problem(
+                str(path),
+                f"holds the groups {sorted(schema.groups)}",
+                expected="arrays whose names begin with 'encoder.' and no others",
+                remedy="export the encoder alone",
+            )
+        return self.add(schema, flat, {"source": path.name})
+
+
+def read_encoder(path: Path) -> tuple[Schema, Flat]:
+    """Schema and values of a safetensors file, in the order that the file's own schema stamp gives, if any."""
+    arrays = read_state(path)
+    stamp = read_stamp(path).get("schema")
+    schema = Schema.from_json(stamp) if stamp else Schema.of(dict(sorted(arrays.items())))
+    return schema, schema.pack(arrays)

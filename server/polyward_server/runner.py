@@ -1,0 +1,119 @@
+"""The process that runs queued studies, one after the other: `python -m polyward_server.runner HUB`.
+
+It holds nothing that the ledger does not: killed at any point, it goes on where the last committed round left off.
+When the SuperLink is lost, so is the Flower run; a new one is opened and the round is asked again.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+from polyward_server.exchange import Presence
+from polyward_server.flower.session import RunLost, Session
+from polyward_server.flower.superlink import read_secret
+from polyward_server.hub import Hub
+from polyward_server.ledger import Event, Ledger
+from polyward_server.registry import Registry
+from polyward_server.rounds import Federation, run_study
+from polyward_shared.problems import Problem
+from polyward_shared.supervise import end_with_parent, stop_on_signals
+
+log = logging.getLogger("polyward.runner")
+
+IDLE_SECONDS = 0.3  # between looks at an empty queue
+LOST_SECONDS = 0.5  # before a lost SuperLink is tried again
+
+
+class Sites:
+    """Registered sites and Flower's nodes, kept in step: the ledger knows keys, Flower forgets them at a restart."""
+
+    def __init__(self, session: Session, ledger: Ledger) -> None:
+        self._session = session
+        self._ledger = ledger
+        self._registered: dict[str, int] = {}
+
+    def nodes(self) -> dict[str, int]:
+        """Node id of every registered site; new sites are told to Flower on the way."""
+        for name, key in self._ledger.site_keys().items():
+            if name not in self._registered:
+                self._registered[name] = self._session.register(key.encode(), name)
+        return dict(self._registered)
+
+    def presence(self) -> Mapping[str, Presence]:
+        known = self._session.nodes()
+        return {
+            name: Presence(state.online, state.last_activated or 0.0)
+            for name, node in self.nodes().items()
+            if (state := known.get(node)) is not None
+        }
+
+
+def run_queue(hub: Hub, stop: threading.Event) -> None:
+    """Runs studies until `stop` is set."""
+    ledger, registry = Ledger(hub.ledger), Registry(hub.registry)
+    while not stop.is_set():
+        try:
+            with _session(hub) as session:
+                sites = Sites(session, ledger)
+                while not stop.is_set():
+                    sites.nodes()
+                    waiting = ledger.studies_in("running", "queued")
+                    if waiting:
+                        _run(waiting[0], session, sites, ledger, registry, stop)
+                    stop.wait(IDLE_SECONDS)
+        except RunLost as lost:
+            log.warning("the way to the sites is lost (%s); trying again", lost)
+            stop.wait(LOST_SECONDS)
+
+
+def _run(
+    digest: str, session: Session, sites: Sites, ledger: Ledger, registry: Registry, stop: threading.Event
+) -> None:
+    study = ledger.study(digest)
+    ledger.set_state(digest, "running")
+    last = ledger.last_round(digest)
+    ledger.note(Event(digest, last.number if last else 0, "", "started", f"{study.id}, {study.rounds} rounds"))
+
+    def stopped() -> bool:
+        return stop.is_set() or ledger.study_state(digest)[0] == "stopped"
+
+    try:
+        with session.open_run() as run:
+            federation = Federation(run.grid, sites.presence, sites.nodes, ledger, registry, stopped)
+            finished = run_study(study, federation)
+    except Problem as problem:
+        ledger.set_state(digest, "failed", str(problem))
+        ledger.note(Event(digest, 0, "", "failed", str(problem)))
+        return
+    if finished:
+        ledger.set_state(digest, "finished")
+        ledger.note(Event(digest, study.rounds, "", "finished", ""))
+
+
+def _session(hub: Hub) -> Session:
+    return Session(
+        hub.private_address,
+        hub.ca.read_bytes(),
+        private_secret=read_secret(hub.private_secret),
+        superexec_secret=read_secret(hub.superexec_secret),
+    )
+
+
+def main() -> int:
+    end_with_parent()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s runner %(levelname)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        run_queue(Hub(Path(sys.argv[1])), stop_on_signals())
+    except Problem as problem:
+        log.error("%s", problem)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

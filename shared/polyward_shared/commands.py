@@ -1,0 +1,48 @@
+"""What our three command lines have in common: errors as sentences, logging to stderr, exit codes.
+
+0: done. 2: a mistake that the message says how to mend. 130: interrupted.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import typer
+from rich.console import Console
+
+from polyward_shared.problems import Problem, Refused
+
+out = Console()  # results
+talk = Console(stderr=True)  # everything else
+
+
+def new_app(help_text: str) -> typer.Typer:
+    return typer.Typer(
+        help=help_text,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+def run_app(app: typer.Typer) -> None:
+    """Runs a command line. A `Problem` becomes its sentence and exit code 2; anything else is a bug and says so."""
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(message)s")
+    try:
+        app()
+    except Problem as problem:
+        talk.print(f"[bold red]error[/] {_plain(str(problem))}", highlight=False)
+        sys.exit(2)
+    except Refused as refused:
+        talk.print(f"[bold red]error[/] {_plain(str(refused))}", highlight=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        talk.print("interrupted")
+        sys.exit(130)
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")

@@ -1,0 +1,76 @@
+"""What the hub asks of a site (an order) and what a site answers (a report).
+
+A conversation: `join` (who are you, which labels, which first encoder do you get from the study's seed), then `train`
+once for each round, then `finish` (tune the branches on the last encoder and measure). An order names the state it
+starts from by digest, so the same order always has the same answer and may be repeated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from polyward_shared.codec import Codec
+
+
+class Kind(StrEnum):
+    """The three orders, as Flower message types: every other type is refused."""
+
+    JOIN = "query.join"
+    TRAIN = "train.round"
+    FINISH = "evaluate.finish"
+
+
+class Stage(StrEnum):
+    """When a metric was taken: with the state as received, after own training, or after the final tuning."""
+
+    RECEIVED = "received"
+    TRAINED = "trained"
+    FINAL = "final"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """Hub to site. `payload` is the state of the site's shared arrays in `codec`, on `base_digest` if that is set."""
+
+    kind: Kind
+    study: str  # digest
+    round: int = 0
+    attempt: int = 1
+    state_digest: str = ""
+    base_digest: str = ""
+    codec: Codec = "float32"
+    want_state: bool = False  # join: send the first state's arrays, not only their digests
+    payload: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One figure of one task of one site, with the number of cases behind it."""
+
+    task: str
+    split: str
+    stage: Stage
+    name: str
+    value: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Site to hub. `payload` is the state after training, as `codec` says, on the state that the order named."""
+
+    kind: Kind
+    study: str
+    round: int
+    attempt: int
+    state_digest: str  # the state that the order named and this report starts from
+    codec: Codec = "float32"
+    samples: int = 0  # distinct training images with at least one label
+    counts: dict[str, int] = field(default_factory=dict)  # training labels of each task
+    metrics: tuple[Metric, ...] = ()
+    seconds: float = 0.0
+    schema: str = ""  # join: the schema as JSON
+    first: dict[str, str] = field(default_factory=dict)  # join: digest of each group of the first state
+    software: str = ""  # join: versions, for the hub's table
+    payload: bytes = b""

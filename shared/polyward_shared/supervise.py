@@ -1,0 +1,162 @@
+"""Keeping our own child processes alive, and ending them with us.
+
+A supervisor starts its children, starts them again when they die (slower each time they die young), and ends them on
+SIGTERM or SIGINT. A child ends itself when its supervisor is gone, however that was killed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from polyward_shared.problems import Problem
+
+log = logging.getLogger(__name__)
+
+GRACE_SECONDS = 5.0  # from SIGTERM to SIGKILL
+YOUNG_SECONDS = 10.0  # a child that dies younger waits before it is started again
+LONGEST_WAIT = 15.0
+
+
+@dataclass(slots=True)
+class Child:
+    """One process to keep alive: its name for the log, its command, and where it works."""
+
+    name: str
+    command: Sequence[str]
+    folder: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    deaths: int = 0
+    again_at: float = 0.0
+
+
+def supervise(children: Sequence[Child], stop: threading.Event, *, tick: float = 0.2) -> None:
+    """Runs the children until `stop` is set, then ends them. Last started, first ended."""
+    try:
+        while not stop.is_set():
+            for child in children:
+                _tend(child)
+            stop.wait(tick)
+    finally:
+        for child in reversed(children):
+            end(child.process)
+
+
+def start(child: Child) -> subprocess.Popen[bytes]:
+    """Starts the child now; the child calls `end_with_parent` first thing."""
+    environment = {**os.environ, **child.environment}
+    child.process = subprocess.Popen(
+        list(child.command), cwd=child.folder, env=environment, stdin=subprocess.PIPE, start_new_session=True
+    )
+    child.started = time.monotonic()
+    return child.process
+
+
+def end(process: subprocess.Popen[bytes] | None) -> None:
+    """SIGTERM, a little patience, SIGKILL."""
+    if process is None or process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        log.warning("process %d did not end within %.0f s; killed", process.pid, GRACE_SECONDS)
+        process.kill()
+        process.wait()
+
+
+def stop_on_signals() -> threading.Event:
+    """An event that SIGTERM or SIGINT sets."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def only_one(lock: Path, what: str) -> int:
+    """Holds `lock` for this process's life and writes its pid into it. Raises `Problem` if another holds it."""
+    import fcntl
+
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.read(descriptor, 20).decode() or "?"
+        os.close(descriptor)
+        raise Problem(what, f"is already running (process {pid})", remedy="stop that one first") from None
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, str(os.getpid()).encode())
+    return descriptor
+
+
+def holder(lock: Path) -> int | None:
+    """The pid of the process that holds `lock` now, if any."""
+    import fcntl
+
+    try:
+        descriptor = os.open(lock, os.O_RDWR)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return int(os.read(descriptor, 20))
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def stop_holder(lock: Path, what: str, *, seconds: float = 20.0) -> None:
+    """Asks the process that holds `lock` to end and waits for it. Raises `Problem` if none runs, or it stays."""
+    pid = holder(lock)
+    if pid is None:
+        raise Problem(what, "is not running")
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + seconds
+    while holder(lock) is not None:
+        if time.monotonic() > deadline:
+            raise Problem(what, f"did not end within {seconds:.0f} s (process {pid})")
+        time.sleep(0.05)
+
+
+def module(name: str, *arguments: str) -> list[str]:
+    """The command that runs one of our modules with this interpreter."""
+    return [sys.executable, "-m", name, *arguments]
+
+
+def _tend(child: Child) -> None:
+    now = time.monotonic()
+    if child.process is not None:
+        code = child.process.poll()
+        if code is None:
+            return
+        child.process = None
+        young = now - child.started < YOUNG_SECONDS
+        child.deaths = child.deaths + 1 if young else 1
+        wait = 0.0 if child.deaths == 1 else min(2.0 ** (child.deaths - 2), LONGEST_WAIT)
+        child.again_at = now + wait
+        log.warning("%s ended (%s); starting it again in %.0f s", child.name, code, wait)
+    if now >= child.again_at:
+        start(child)
+
+
+def end_with_parent() -> None:
+    """Called by a child: ends it at once when its standard input closes, which only the supervisor holds open."""
+
+    def watch() -> None:
+        while os.read(sys.stdin.fileno(), 4096):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
