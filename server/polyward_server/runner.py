@@ -44,7 +44,9 @@ class Sites:
         return dict(self._registered)
 
     def presence(self) -> Mapping[str, Presence]:
+        """Who is here. A SuperLink that was started anew knows nobody: the keys are told to it again."""
         known = self._session.nodes()
+        self._registered = {name: node for name, node in self._registered.items() if node in known}
         return {
             name: Presence(state.online, state.last_activated or 0.0)
             for name, node in self.nodes().items()
@@ -60,7 +62,7 @@ def run_queue(hub: Hub, stop: threading.Event) -> None:
             with _session(hub) as session:
                 sites = Sites(session, ledger)
                 while not stop.is_set():
-                    sites.nodes()
+                    sites.presence()
                     waiting = ledger.studies_in("running", "queued")
                     if waiting:
                         _run(waiting[0], session, sites, ledger, registry, stop)

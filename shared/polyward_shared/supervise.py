@@ -41,15 +41,14 @@ class Child:
 
 
 def supervise(children: Sequence[Child], stop: threading.Event, *, tick: float = 0.2) -> None:
-    """Runs the children until `stop` is set, then ends them. Last started, first ended."""
+    """Runs the children until `stop` is set, then ends them. All at once."""
     try:
         while not stop.is_set():
             for child in children:
                 _tend(child)
             stop.wait(tick)
     finally:
-        for child in reversed(children):
-            end(child.process)
+        end_all([child.process for child in children])
 
 
 def start(child: Child) -> subprocess.Popen[bytes]:
@@ -62,17 +61,19 @@ def start(child: Child) -> subprocess.Popen[bytes]:
     return child.process
 
 
-def end(process: subprocess.Popen[bytes] | None) -> None:
-    """SIGTERM, a little patience, SIGKILL."""
-    if process is None or process.poll() is not None:
-        return
-    process.terminate()
-    try:
-        process.wait(GRACE_SECONDS)
-    except subprocess.TimeoutExpired:
-        log.warning("process %d did not end within %.0f s; killed", process.pid, GRACE_SECONDS)
-        process.kill()
-        process.wait()
+def end_all(processes: Sequence[subprocess.Popen[bytes] | None], *, patience: float = GRACE_SECONDS) -> None:
+    """SIGTERM to all, a little patience with all, SIGKILL to those that stay."""
+    alive = [process for process in processes if process is not None and process.poll() is None]
+    for process in alive:
+        process.terminate()
+    deadline = time.monotonic() + patience
+    for process in alive:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            log.warning("process %d did not end within %.0f s; killed", process.pid, patience)
+            process.kill()
+            process.wait()
 
 
 def stop_on_signals() -> threading.Event:

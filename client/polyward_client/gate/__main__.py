@@ -35,7 +35,7 @@ def run_gate(site: Site, stop: threading.Event) -> None:
     worker = threading.Thread(target=_answer_orders, args=(link, gate, site, stop), name="orders", daemon=True)
     worker.start()
     while worker.is_alive() and not stop.wait(1.0):
-        write_status(site, link=link.state)
+        write_status(site, link=link.state.value)
     link.close()  # an order in work goes on in the trainer; its result waits in the spool
     write_status(site, link="stopped")
 
@@ -58,6 +58,7 @@ def _answer_orders(link: FleetLink, gate: Gate, site: Site, stop: threading.Even
 def main() -> int:
     end_with_parent()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s gate %(levelname)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for every poll otherwise
     try:
         run_gate(read_site(Path(sys.argv[1]), state=Path(sys.argv[2])), stop_on_signals())
     except Problem as problem:

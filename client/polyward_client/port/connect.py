@@ -57,6 +57,8 @@ class RemoteTrainer:
             try:
                 return self._stream(ask, watch)
             except grpc.RpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise Refused(Code.INTERNAL, f"the trainer's answer cannot be used: {error.code()}") from None
                 log.warning("the trainer went away (%s), trial %d of %d", error.code(), trial, RESTARTS)
                 time.sleep(0.2)
         raise Refused(Code.TRAINER_DIED, f"{RESTARTS} times over one order")

@@ -40,7 +40,7 @@ class Reply(Frozen):
 
 
 def to_bytes(message: Ask | Reply) -> bytes:
-    return message.model_dump_json(exclude_none=True).encode()
+    return message.model_dump_json().encode()
 
 
 def ask_from_bytes(data: bytes) -> Ask:

@@ -43,7 +43,8 @@ class Last(nn.Module):
         self.linear = linear
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.linear(x)
+        y: Tensor = self.linear(x)
+        return y
 
 
 class Ordered(nn.Module):
@@ -67,7 +68,7 @@ class Ordered(nn.Module):
         if self.gaps is None:
             return score + self.top
         falls = torch.cat((self.top.new_zeros(1), F.softplus(self.gaps).cumsum(0)))
-        return score + self.top - falls
+        return score + (self.top - falls)
 
 
 class ImageBranch(nn.Module):

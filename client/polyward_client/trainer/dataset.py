@@ -77,6 +77,11 @@ class Dataset:
             targets[task] = _to(self.masks[task][target] if task in self.masks else target, device)
         return Batch(_to(self.images[index.to(self.images.device)], device), targets, labelled, counts)
 
+    def only(self, task: str) -> Dataset:
+        """The same images with the labels of one task."""
+        masks = {name: value for name, value in self.masks.items() if name == task}
+        return Dataset(self.images, {task: self.targets[task]}, masks, {task: self.labelled[task]}, self.splits)
+
     def moved(self, device: torch.device) -> Dataset:
         """On the GPU when there is ample room, else where it is."""
         size = sum(t.nbytes for t in (self.images, *self.masks.values()))

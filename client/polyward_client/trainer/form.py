@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from torch.nn import functional as F
 
-from polyward_client.trainer.images import Picture, Values
+from polyward_client.trainer.images import Picture
+from polyward_client.trainer.volume import Values
 from polyward_shared.problems import Problem
 from polyward_shared.study import Image
 
@@ -57,7 +58,7 @@ def _intensity(values: Values, image: Image) -> Values:
     else:
         base = values.mean(axis=axes, keepdims=True, dtype=np.float64)
         spread = values.std(axis=axes, keepdims=True, dtype=np.float64)
-    return np.divide(values - base, spread, out=np.zeros(values.shape), where=spread > 0).astype(np.float32)
+    return np.asarray(np.divide(values - base, spread, out=np.zeros(values.shape), where=spread > 0), np.float32)
 
 
 def _target(picture: Picture, image: Image, where: str) -> tuple[int, ...]:
@@ -89,4 +90,5 @@ def _padded(values: NDArray[Scalar], size: tuple[int, ...]) -> NDArray[Scalar]:
     """Zeros around the last axes, the content in the middle."""
     free = [wanted - found for wanted, found in zip(size, values.shape[-len(size) :], strict=True)]
     around = [(0, 0)] * (values.ndim - len(size)) + [(gap // 2, gap - gap // 2) for gap in free]
-    return np.pad(values, around) if any(free) else values
+    padded: NDArray[Scalar] = np.pad(values, around) if any(free) else values
+    return padded

@@ -78,7 +78,7 @@ def read_manifest(site: Site, study: Study, tasks: tuple[str, ...]) -> Manifest:
     """The site's manifest for these tasks. Raises one `Problem` that lists every wrong row."""
     chosen = {name: study.tasks[name] for name in tasks}
     columns = {name: site.file.data.columns.get(name) or task.column or name for name, task in chosen.items()}
-    rows = _rows(site, columns)
+    rows = read_rows(site, columns)
     where, root, dims = str(site.manifest), site.root.resolve(), len(study.image.size)
     cases: list[Case] = []
     unused: list[Unused] = []
@@ -121,7 +121,7 @@ def census(manifest: Manifest, study: Study) -> Census:
     return Census(dict(labels), dict(classes), samples)
 
 
-def _rows(site: Site, columns: Mapping[str, str]) -> list[tuple[int, Row]]:
+def read_rows(site: Site, columns: Mapping[str, str]) -> list[tuple[int, Row]]:
     """The rows that `data.rows` keeps, each with its number in a spreadsheet."""
     path = site.manifest
     try:

@@ -12,7 +12,7 @@ from torch import nn
 
 from polyward_client.port.interface import MetricRow, Progress, Watcher
 from polyward_client.trainer.balance import combined
-from polyward_client.trainer.dataset import Batch, Dataset, augmented, epoch_batches
+from polyward_client.trainer.dataset import Batch, Dataset, augmented, epoch_batches, target_statistics
 from polyward_client.trainer.evaluate import evaluate
 from polyward_client.trainer.losses import task_losses
 from polyward_client.trainer.model import MultiTaskModel, parts
@@ -22,6 +22,7 @@ from polyward_shared.problems import Code, Refused
 from polyward_shared.schema import BRANCHES
 from polyward_shared.seeds import seed_for
 from polyward_shared.study import Study, Training
+from polyward_shared.tasks import Regression
 
 PRECISIONS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -62,11 +63,7 @@ def finish_round(model: MultiTaskModel, data: Dataset, run: Run) -> list[MetricR
 def train_phase(model: MultiTaskModel, data: Dataset, run: Run, phase: Phase) -> None:
     """The epochs of one phase, with optimisers of its own; parts without a rate do not change by a bit."""
     training = run.study.training
-    optimisers = {
-        part: _optimiser(parameters, rate, training, run.device)
-        for part, parameters in parts(model).items()
-        if (rate := phase.rate(part)) is not None
-    }
+    optimisers = optimisers_of(model, phase, run)
     freeze(model, moving=set(optimisers))
     scaler = torch.amp.GradScaler(run.device.type, enabled=run.device.type == "cuda" and run.precision == "float16")
     for epoch in range(1, phase.epochs + 1):
@@ -111,12 +108,28 @@ def train_step(
     return loss.detach()
 
 
+def optimisers_of(model: MultiTaskModel, phase: Phase, run: Run) -> dict[str, torch.optim.Optimizer]:
+    """A fresh optimiser for each part that moves in the phase."""
+    return {
+        part: _optimiser(parameters, rate, run.study.training)
+        for part, parameters in parts(model).items()
+        if (rate := phase.rate(part)) is not None
+    }
+
+
 def freeze(model: MultiTaskModel, *, moving: set[str]) -> None:
     """Parts outside `moving` need no gradient and are in evaluation mode; the others the reverse."""
     for part, parameters in parts(model).items():
         for parameter in parameters:
             parameter.requires_grad_(part in moving)
         model.get_submodule(part).train(part in moving)
+
+
+def set_target_statistics(model: MultiTaskModel, study: Study, data: Dataset) -> None:
+    """Standardises the regression targets by this site's training labels."""
+    for name in model.tasks:
+        if isinstance(study.tasks[name], Regression):
+            model.scale(name).copy_(torch.tensor(target_statistics(data, name)))
 
 
 def _measured(model: MultiTaskModel, data: Dataset, run: Run, stage: Stage) -> list[MetricRow]:
@@ -130,9 +143,7 @@ def _autocast(run: Run) -> AbstractContextManager[object]:
     return torch.autocast("cuda", PRECISIONS[run.precision])
 
 
-def _optimiser(
-    parameters: list[nn.Parameter], rate: float, training: Training, device: torch.device
-) -> torch.optim.Optimizer:
+def _optimiser(parameters: list[nn.Parameter], rate: float, training: Training) -> torch.optim.Optimizer:
     match training.optimiser:
         case "adamw":
             return torch.optim.AdamW(parameters, rate, weight_decay=training.weight_decay, fused=True)

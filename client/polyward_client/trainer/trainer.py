@@ -25,15 +25,14 @@ from safetensors import SafetensorError
 from polyward_client.approvals import Approval, read_approval
 from polyward_client.port.interface import Description, Done, MetricRow, Progress, Watcher, Work
 from polyward_client.site import Site
-from polyward_client.trainer.dataset import Dataset, load_dataset, target_statistics
+from polyward_client.trainer.dataset import Dataset, load_dataset
 from polyward_client.trainer.manifest import Census, census, read_manifest
 from polyward_client.trainer.model import MultiTaskModel, load_personal, load_shared, personal_arrays, shared_arrays
-from polyward_client.trainer.round import Run, finish_round, train_round
+from polyward_client.trainer.round import Run, finish_round, set_target_statistics, train_round
 from polyward_client.trainer.spool import Spool
 from polyward_client.trainer.vault import Vault
 from polyward_shared.problems import Code, Problem, Refused
 from polyward_shared.states import Arrays, read_state
-from polyward_shared.tasks import Regression
 
 log = logging.getLogger(__name__)
 
@@ -154,9 +153,7 @@ class LocalTrainer:
 
         data = load_dataset(manifest, approval.study, loaded=loaded).moved(self.device)
         model = MultiTaskModel(approval.study, approval.tasks).to(self.device)
-        for name, task in approval.study.tasks.items():
-            if name in approval.tasks and isinstance(task, Regression):
-                model.scale(name).copy_(torch.tensor(target_statistics(data, name)))
+        set_target_statistics(model, approval.study, data)
         start = personal_arrays(model, approval.study)
         self._prepared = _Prepared(approval, census(manifest, approval.study), data, model, start, stamp)
         return self._prepared

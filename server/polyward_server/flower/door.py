@@ -43,7 +43,7 @@ PRIVATE_PREFIXES = ("/v1/control/", "/v1/runtime/")
 
 SMALL_BODY = 256 * 1024  # every Fleet call but push-object: keys, ids, one tree of object ids
 MAX_OBJECTS_PER_REPLY = 1024  # at 5 MiB a chunk, an encoder of 5 GB; bounds what one reply may store
-BODY_SECONDS = 180.0  # a 5 MiB chunk at 0.25 Mbit/s; Flower's push session ends after 180 s too
+SILENCE_SECONDS = 30.0  # without a byte of an unfinished body
 
 
 class Refused(Exception):
@@ -72,12 +72,9 @@ class Door:
             raise RuntimeError(f"the door got a scope of type {scope['type']}")
         try:
             self._admit(scope)
-            async with asyncio.timeout(BODY_SECONDS):
-                body = await read_body(scope, receive, self._limit(scope["path"]))
+            body = await read_body(scope, receive, self._limit(scope["path"]))
             if scope["path"] == FLEET + "push-messages":
                 check_reply(body)
-        except TimeoutError:
-            await answer(send, 408)
         except Refused as refusal:
             await answer(send, refusal.status)
         else:
@@ -115,7 +112,11 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     parts: list[bytes] = []
     length = 0
     while True:
-        event = await receive()
+        try:
+            async with asyncio.timeout(SILENCE_SECONDS):
+                event = await receive()
+        except TimeoutError as error:
+            raise Refused(408) from error
         if event["type"] != "http.request":  # the caller hung up
             raise Refused(400)
         part = event.get("body", b"")

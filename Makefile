@@ -1,0 +1,32 @@
+# `make demo` and `make test` are all that a fresh machine needs: Python 3.11 or newer and git.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test check bench clean
+
+demo: $(INSTALLED)  ## five generated hospitals train one encoder; ends with a table and a page
+	$(BIN)/polyward-sim demo out/demo
+
+test: check  ## everything: what `check` does, and the end-to-end tests with real processes
+	$(BIN)/pytest -q -m slow
+
+check: $(INSTALLED)  ## lint, types, import rules, fast tests
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -q -m "not slow"
+
+bench: $(INSTALLED)  ## measures against plain Flower on this machine; writes out/bench.md
+	$(BIN)/python -m tests.bench
+
+clean:
+	rm -rf $(VENV) out
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@

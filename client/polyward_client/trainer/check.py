@@ -1,0 +1,130 @@
+"""`polyward-node check`: what of this site's data a study would use, and one real training step for each task."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from polyward_client.site import Site
+from polyward_client.trainer.approve import make_approval
+from polyward_client.trainer.dataset import Dataset, load_dataset
+from polyward_client.trainer.manifest import SPLITS, Manifest, census, read_manifest, read_rows
+from polyward_client.trainer.model import MultiTaskModel
+from polyward_client.trainer.round import Run, optimisers_of, set_target_statistics, train_step
+from polyward_client.trainer.schedule import Phase
+from polyward_client.trainer.trainer import chosen_device, device_name, make_deterministic
+from polyward_shared.problems import Problem
+from polyward_shared.study import Study
+
+SHOWN_UNUSED = 10
+MEMORY = "use a smaller training.batch or encoder.filters in the study, or a device with more memory"
+
+
+def run_check(site: Site, study: Study | None, console: Console) -> bool:
+    """Prints the findings and returns whether this site can take part; without a study, whether its table is sound."""
+    try:
+        if study is None:
+            _print_cells(site, console)
+            return True
+        approval = make_approval(study, site)
+        device = chosen_device(site.file.device.kind)
+        manifest = read_manifest(site, study, approval.tasks)
+        _print_labels(manifest, study, console)
+        _print_unused(manifest, console)
+        with Bar(console=console, transient=True) as bar:
+            reading = bar.add_task("reading images", total=len(manifest.cases))
+            data = load_dataset(manifest, study, loaded=lambda done, of: bar.update(reading, completed=done, total=of))
+    except Problem as problem:
+        console.print(f"[red]{_escaped(str(problem))}[/red]", highlight=False, soft_wrap=True)
+        return False
+    make_deterministic(site.file.device.threads)
+    console.print(f"training on: {device_name(device, site.file.device.threads)}", highlight=False)
+    return _print_steps(site, study, approval.tasks, data, device, console)
+
+
+def _print_labels(manifest: Manifest, study: Study, console: Console) -> None:
+    counts = census(manifest, study)
+    table = Table("task", "kind", "class", *SPLITS, title=f"labels of {len(manifest.cases)} images")
+    for column in table.columns[3:]:
+        column.justify = "right"
+    for task in manifest.tasks:
+        table.add_row(task, study.tasks[task].kind, "", *(str(counts.labels.get((task, s), 0)) for s in SPLITS))
+        names = dict.fromkeys(name for owner, _, name in sorted(counts.classes) if owner == task)
+        for name in getattr(study.tasks[task], "classes", names) if names else ():
+            table.add_row("", "", name, *(str(counts.classes.get((task, s, name), 0)) for s in SPLITS))
+    console.print(table)
+
+
+def _print_cells(site: Site, console: Console) -> None:
+    """Without a study nobody knows what a label means, but files and filled cells can be counted."""
+    columns = {task: site.file.data.columns.get(task) or task for task in site.file.tasks}
+    rows = [row for _, row in read_rows(site, columns)]
+    missing = sum(not (site.root / row["path"]).exists() for row in rows)
+    table = Table("task", "column", *SPLITS, title=f"filled cells of {len(rows)} rows")
+    for task, column in columns.items():
+        filled = Counter(row["split"] for row in rows if row[column])
+        table.add_row(task, column, *(str(filled[split]) for split in SPLITS))
+    console.print(table)
+    if missing:
+        raise Problem(str(site.manifest), f"{missing} rows name files that do not exist", remedy="mend data.root")
+    console.print("give --study to check labels and images and to train one batch", highlight=False)
+
+
+def _print_unused(manifest: Manifest, console: Console) -> None:
+    if not manifest.unused:
+        console.print("every row is used")
+        return
+    for reason, count in Counter(row.reason for row in manifest.unused).items():
+        console.print(f"{count} rows are not used: {reason}", highlight=False)
+    for row in manifest.unused[:SHOWN_UNUSED]:
+        console.print(f"  row {row.row}: {_escaped(row.path)}", highlight=False)
+    if len(manifest.unused) > SHOWN_UNUSED:
+        console.print(f"  and {len(manifest.unused) - SHOWN_UNUSED} more", highlight=False)
+
+
+def _print_steps(
+    site: Site, study: Study, tasks: tuple[str, ...], data: Dataset, device: torch.device, console: Console
+) -> bool:
+    table = Table("task", "one batch", "images", "loss", "seconds", "what to do", title="one training step per task")
+    good = True
+    for task in tasks:
+        images, loss, seconds, remedy = _step(site, study, task, data, device)
+        good = good and not remedy
+        verdict = "[red]failed[/red]" if remedy else "[green]ok[/green]"
+        table.add_row(task, verdict, str(images), f"{loss:.4f}", f"{seconds:.2f}", _escaped(remedy))
+    console.print(table)
+    return good
+
+
+def _step(site: Site, study: Study, task: str, data: Dataset, device: torch.device) -> tuple[int, float, float, str]:
+    """Images, loss, seconds and what to do about it, which is empty when all went well."""
+    places = data.cases("train", task)[: study.training.batch]
+    run = Run(study=study, site=site.name, round=0, device=device, precision=site.file.device.precision)
+    rate = study.training.learning_rate
+    began = time.monotonic()
+    try:
+        model = MultiTaskModel(study, (task,)).to(device)
+        set_target_statistics(model, study, data)
+        optimisers = optimisers_of(model, Phase("check", 1, {"encoder": rate, "personal": rate}), run)
+        scaler = torch.amp.GradScaler(device.type, enabled=False)
+        batch = data.only(task).batch(places, device)
+        loss = float(train_step(model, batch, run, optimisers, scaler))
+        finite = all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters())
+    except (torch.OutOfMemoryError, MemoryError):
+        return len(places), math.nan, time.monotonic() - began, MEMORY
+    except RuntimeError as error:
+        remedy = MEMORY if "DefaultCPUAllocator" in str(error) else f"{type(error).__name__}: {error}"
+        return len(places), math.nan, time.monotonic() - began, remedy
+    remedy = "" if finite and np.isfinite(loss) else "the loss is not finite: look at the labels' and images' range"
+    return len(places), loss, time.monotonic() - began, remedy
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", r"\[")

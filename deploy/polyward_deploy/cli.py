@@ -1,0 +1,120 @@
+"""`polyward-sim`: whole federations on one machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from polyward_client.site import read_site
+from polyward_deploy.arms import ARMS, Arm
+from polyward_shared.commands import new_app, out, run_app, talk
+from polyward_shared.problems import Problem
+from polyward_shared.study import Study, read_study
+
+app = new_app("Simulate a federation on one machine: the same code as in hospitals, without the network.")
+
+FolderOption = Annotated[Path | None, typer.Option("--out", help="where results go; out/<study id> if absent")]
+WorkersOption = Annotated[int, typer.Option(min=1, help="sites at work at once; one core each")]
+CORES = max(1, min(8, os.cpu_count() or 1))
+
+
+class Engine(StrEnum):
+    """How the sites are run."""
+
+    INPROCESS = "inprocess"
+    RAY = "ray"
+    PROCESSES = "processes"
+
+
+@app.command()
+def new(
+    folder: Annotated[Path, typer.Argument(help="a folder that does not exist yet")],
+    hospitals: Annotated[int, typer.Option(min=2, max=20)] = 5,
+    images: Annotated[int, typer.Option(min=30, help="in all hospitals together")] = 600,
+    size: Annotated[int, typer.Option(help="side of an image in pixels")] = 64,
+    dimensions: Annotated[int, typer.Option(min=2, max=3)] = 2,
+    seed: int = 0,
+) -> None:
+    """Write a study, sites and GENERATED images to begin with; edit them into your own."""
+    from polyward_deploy.hospitals import write_hospitals
+
+    if folder.exists() and any(folder.iterdir()):
+        raise Problem(str(folder), "is not empty", remedy="choose a new folder")
+    study = write_hospitals(
+        folder, hospitals=hospitals, images=images, size=size, seed=seed, dimensions=dimensions
+    )
+    out.print(f"[green]written[/] {study} and {hospitals} sites; the images are generated and stand for no patients")
+    out.print(f"next: polyward-sim run {study}")
+
+
+@app.command()
+def run(
+    study: Annotated[Path, typer.Argument(help="study.toml")],
+    sites: Annotated[
+        list[Path] | None, typer.Option("--site", help="a site.toml; all of sites/*.toml beside the study if absent")
+    ] = None,
+    folder: FolderOption = None,
+    engine: Annotated[Engine, typer.Option(help="one process, Ray, or a real hub and real nodes")] = Engine.INPROCESS,
+    compare: Annotated[bool, typer.Option(help="also train each site alone, and full FedAvg")] = True,
+    workers: WorkersOption = CORES,
+    fresh: Annotated[bool, typer.Option("--fresh", help="throw away what an earlier run left in the folder")] = False,
+) -> None:
+    """Run a study's whole federation here; goes on where an interrupted run stopped."""
+    from polyward_deploy.compare import run_comparison
+
+    wanted = read_study(study)
+    files = sites or sorted((study.parent / "sites").glob("*.toml"))
+    if not files:
+        raise Problem(str(study.parent / "sites"), "holds no site files", remedy="name them with --site")
+    _check_sites(wanted, files)
+    target = folder or Path("out") / wanted.id
+    if fresh and target.exists():
+        shutil.rmtree(target)
+    arms: tuple[Arm, ...] = ARMS if compare else ("federated",)
+    page = run_comparison(wanted, files, arms, target, engine=engine.value, workers=workers, console=talk, table=out)
+    out.print(f"page: {page}")
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="where the demonstration goes")] = Path("out/demo"),
+    workers: WorkersOption = CORES,
+) -> None:
+    """Five generated hospitals with different tasks train one encoder."""
+    from polyward_deploy.compare import run_comparison
+    from polyward_deploy.hospitals import write_hospitals
+
+    began = time.monotonic()
+    if folder.exists():
+        shutil.rmtree(folder)
+    path = write_hospitals(folder)
+    study = read_study(path)
+    files = sorted((folder / "sites").glob("*.toml"))
+    page = run_comparison(
+        study, files, ARMS, folder / "results", engine="inprocess", workers=workers, console=talk, table=out
+    )
+    out.print(f"page: {page}   ({time.monotonic() - began:.0f} s)")
+
+
+def _check_sites(study: Study, files: list[Path]) -> None:
+    """Every mistake in a site's file before anything is trained."""
+    names: dict[str, Path] = {}
+    for path in files:
+        site = read_site(path)
+        if site.name in names:
+            raise Problem(str(path), f"name: {site.name!r} is also the name of {names[site.name]}")
+        names[site.name] = path
+        if unknown := sorted(set(site.file.tasks) - set(study.tasks)):
+            raise Problem(
+                str(path), f"tasks: found {unknown[0]!r}", expected=f"tasks of the study: {', '.join(study.tasks)}"
+            )
+
+
+def main() -> None:
+    run_app(app)

@@ -1,0 +1,88 @@
+"""Figures by hand, with their counts; what is undefined is absent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from polyward_client.trainer.dataset import load_dataset
+from polyward_client.trainer.evaluate import dice, evaluate, figures
+from polyward_client.trainer.manifest import read_manifest
+from polyward_client.trainer.model import MultiTaskModel
+from polyward_shared.messages import Stage
+from polyward_shared.tasks import METRICS
+from tests.support.images import TASKS, make_study, write_site
+
+STUDY = make_study()
+MODEL = MultiTaskModel(STUDY, tuple(TASKS))
+
+
+def measured(task: str, answers: list[list[float]], truths: list[float]) -> dict[str, tuple[float, int]]:
+    kind = torch.float32 if task in {"bright", "area"} else torch.int64
+    rows = figures(
+        MODEL, STUDY, task, torch.ones(len(truths)), torch.tensor(answers).float(), torch.tensor(truths, dtype=kind)
+    )
+    return {name: (round(value, 4), count) for name, value, count in rows}
+
+
+def test_binary() -> None:
+    found = measured("bright", [[-1], [1], [2], [-2]], [0, 0, 1, 1])
+    assert found == {"auroc": (0.5, 4), "balanced_accuracy": (0.5, 4), "loss": (1.0, 4)}
+    assert measured("bright", [[-1], [1]], [0, 1])["auroc"] == (1.0, 2)
+
+
+def test_one_class_alone_has_no_ranking() -> None:
+    assert measured("bright", [[-1], [1]], [1, 1]) == {"loss": (1.0, 2)}
+    assert set(measured("shape", [[1, 0, 0]], [0])) == {"loss"}
+
+
+def test_multiclass_ignores_classes_that_do_not_occur() -> None:
+    found = measured("shape", [[3, 0, 0], [3, 0, 0], [0, 3, 0]], [0, 1, 1])
+    assert found["balanced_accuracy"] == (0.75, 3)
+
+
+def test_ordinal_counts_passed_thresholds() -> None:
+    found = measured("grade", [[-1, -1], [1, -1], [1, 1], [1, 1]], [0, 1, 2, 0])
+    assert found["mae"] == (0.5, 4)
+    assert found["kappa"][0] == pytest.approx(0.2727, abs=1e-4)
+
+
+def test_regression_is_in_the_labels_unit() -> None:
+    MODEL.scale("area").copy_(torch.tensor([10.0, 2.0]))
+    found = measured("area", [[0.0], [1.0]], [10.0, 14.0])
+    assert found["mae"] == (1.0, 2)
+    assert found["r2"] == (0.5, 2)
+    assert "r2" not in measured("area", [[0.0]], [10.0])
+    MODEL.scale("area").copy_(torch.tensor([0.0, 1.0]))
+
+
+def test_dice_rests_on_images_with_a_lesion() -> None:
+    target = torch.zeros(3, 2, 2, dtype=torch.uint8)
+    target[0], target[1, 0] = 1, 1
+    output = torch.zeros(3, 2, 2, 2)
+    output[:, 1, :, 0] = 1  # the left column is called lesion everywhere
+    scores = dice(output, target)
+    assert scores[:2].tolist() == pytest.approx([2 / 3, 0.5])
+    assert bool(scores[2].isnan())
+    assert measured("mask", scores[:, None].tolist(), [1, 1, 0])["dice"] == (0.5833, 2)
+
+
+def test_counts_are_labelled_cases_of_the_split_and_names_are_the_known_ones(tmp_path: Path) -> None:
+    site = write_site(tmp_path, unlabelled={"bright": [3]})
+    data = load_dataset(read_manifest(site, STUDY, site.file.tasks), STUDY)
+    rows = evaluate(MODEL, data, STUDY, torch.device("cpu"), stage=Stage.RECEIVED)
+    counts = {(row.task, row.split): row.count for row in rows if row.name == "loss"}
+    assert counts["bright", "val"] == 3
+    assert counts["bright", "test"] == counts["grade", "val"] == 4
+    assert all(row.name in METRICS[STUDY.tasks[row.task].kind] for row in rows)
+
+
+def test_batching_does_not_change_a_figure(tmp_path: Path) -> None:
+    site = write_site(tmp_path)
+    data = load_dataset(read_manifest(site, STUDY, site.file.tasks), STUDY)
+    device = torch.device("cpu")
+    big = evaluate(MODEL, data, make_study(training={"batch": 64}), device, stage=Stage.FINAL)
+    small = evaluate(MODEL, data, make_study(training={"batch": 1}), device, stage=Stage.FINAL)
+    assert [r.value for r in big] == pytest.approx([r.value for r in small], abs=1e-5)

@@ -1,0 +1,106 @@
+"""Losses by hand, and what happens to cases without a label."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from polyward_client.trainer.balance import combined
+from polyward_client.trainer.dataset import Batch
+from polyward_client.trainer.losses import case_losses, coral, dice_and_cross_entropy, masked_mean, task_losses
+from polyward_client.trainer.model import MultiTaskModel
+from tests.support.images import TASKS, make_study
+
+
+def test_a_loss_is_divided_by_the_labelled_count() -> None:
+    each = torch.tensor([1.0, 100.0, 3.0, 100.0])
+    assert masked_mean(each, torch.tensor([1.0, 0, 1, 0]), 2) == 2
+
+
+def test_an_unlabelled_case_has_no_gradient_even_if_its_loss_is_not_finite() -> None:
+    x = torch.tensor([1.0, math.inf], requires_grad=True)
+    masked_mean(x * 1, torch.tensor([1.0, 0.0]), 1).backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [1, 0]
+
+
+def test_a_task_without_labels_is_absent() -> None:
+    study = make_study()
+    model = MultiTaskModel(study, ("bright", "grade"))
+    images = torch.rand(2, 1, 16, 16)
+    batch = Batch(images, {"grade": torch.tensor([0, 2])}, {"grade": torch.ones(2)}, {"grade": 2})
+    assert set(task_losses(model, model(images), batch, study)) == {"grade"}
+
+
+@pytest.mark.parametrize(
+    ("task", "output", "target", "wanted"),
+    [
+        ("bright", [[0.0]], [1.0], math.log(2)),
+        ("shape", [[0.0, 0.0, 0.0]], [2], math.log(3)),
+        ("grade", [[0.0, 0.0]], [1], math.log(2)),
+        ("area", [[1.5]], [6.0], 0.125),  # the target is (6 - 4) / 2 = 1 after standardising
+    ],
+)
+def test_losses_by_hand(task: str, output: Any, target: Any, wanted: float) -> None:
+    study = make_study()
+    model = MultiTaskModel(study, tuple(TASKS))
+    model.scale("area").copy_(torch.tensor([4.0, 2.0]))
+    found = case_losses(model, task, torch.tensor(output), torch.tensor(target), study)
+    assert found.tolist() == pytest.approx([wanted])
+
+
+def test_coral_asks_whether_each_threshold_is_passed() -> None:
+    output = torch.tensor([[2.0, -1.0]])
+    wanted = -(math.log(1 / (1 + math.exp(-2))) + math.log(1 - 1 / (1 + math.exp(1)))) / 2
+    assert coral(output, torch.tensor([1])).item() == pytest.approx(wanted)
+
+
+def _empty(margin: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """A confident and correct empty answer [1, 2, 32, 32] to an empty mask."""
+    output = torch.zeros(1, 2, 32, 32)
+    output[:, 0] = margin
+    return output, torch.zeros(1, 32, 32, dtype=torch.uint8)
+
+
+def test_dice_on_an_empty_mask_follows_the_policy() -> None:
+    output, target = _empty(10.0)
+    entropy = math.log1p(math.exp(-10))
+    assert dice_and_cross_entropy(output, target, "keep").item() == pytest.approx(1, abs=1e-3)
+    assert dice_and_cross_entropy(output, target, "smooth").item() == pytest.approx(0.044 + entropy, abs=2e-3)
+    assert dice_and_cross_entropy(output, target, "skip").item() == pytest.approx(entropy, abs=1e-6)
+
+
+@pytest.mark.parametrize("policy", ["keep", "smooth", "skip"])
+def test_a_right_mask_costs_nothing_and_a_wrong_one_much(policy: str) -> None:
+    target = torch.zeros(1, 8, 8, dtype=torch.uint8)
+    target[:, 2:5, 2:5] = 1
+    right = 40 * torch.stack((1 - target.float(), target.float()), 1)
+    assert dice_and_cross_entropy(right, target, policy).item() == pytest.approx(0, abs=1e-4)
+    assert dice_and_cross_entropy(right.flip(1), target, policy).item() > 10
+
+
+def test_skip_leaves_out_only_the_classes_that_are_missing() -> None:
+    target = torch.zeros(1, 4, 4, dtype=torch.uint8)
+    target[:, :2] = 1
+    output = 40 * F.one_hot(target.long(), 3).permute(0, 3, 1, 2).float()
+    assert dice_and_cross_entropy(output, target, "skip").item() == pytest.approx(0, abs=1e-4)
+    assert dice_and_cross_entropy(output, target, "keep").item() == pytest.approx(0, abs=1e-4)
+
+
+def test_the_cross_entropy_is_torchs() -> None:
+    torch.manual_seed(0)
+    output, target = torch.randn(3, 4, 5, 6, 7), torch.zeros(3, 5, 6, 7, dtype=torch.uint8)
+    found = dice_and_cross_entropy(output, target, "skip")
+    wanted = F.cross_entropy(output, target.long(), reduction="none").flatten(1).mean(1)
+    assert torch.allclose(found, wanted, atol=1e-6)
+
+
+def test_the_equal_balancer_means_over_present_tasks() -> None:
+    study = make_study(tasks={"a": {"kind": "binary"}, "b": {"kind": "binary", "weight": 3.0}})
+    losses = {"a": torch.tensor(1.0), "b": torch.tensor(2.0)}
+    assert combined(losses, study) == (1 + 3 * 2) / 2
+    assert combined({"a": losses["a"]}, study) == 1

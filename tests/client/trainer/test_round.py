@@ -1,0 +1,169 @@
+"""What moves, what stands still, and that a round depends on nothing but its order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from polyward_client.port.interface import Progress
+from polyward_client.trainer.dataset import Dataset, load_dataset
+from polyward_client.trainer.manifest import read_manifest
+from polyward_client.trainer.model import MultiTaskModel
+from polyward_client.trainer.round import Run, finish_round, optimisers_of, train_phase, train_round, train_step
+from polyward_client.trainer.schedule import Phase, final_phases, round_phases
+from polyward_shared.messages import Stage
+from polyward_shared.problems import Code, Refused
+from polyward_shared.study import Study
+from tests.support.images import TASKS, make_study, write_site
+
+CPU = torch.device("cpu")
+State = dict[str, torch.Tensor]
+
+
+def loaded(folder: Path, study: Study, **changes: object) -> Dataset:
+    site = write_site(folder, tasks=tuple(study.tasks), **changes)  # type: ignore[arg-type]
+    return load_dataset(read_manifest(site, study, site.file.tasks), study)
+
+
+def state(model: MultiTaskModel) -> State:
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def changed(before: State, after: State) -> set[str]:
+    """The groups of which some bit changed."""
+    names = {name for name in before if not torch.equal(before[name], after[name])}
+    return {".".join(name.split(".")[: 1 if name.startswith("encoder") else 2]) for name in names}
+
+
+def run(study: Study, number: int = 1, **changes: object) -> Run:
+    return Run(study=study, site="north", round=number, device=CPU, **changes)  # type: ignore[arg-type]
+
+
+def test_schedules_as_data() -> None:
+    training = make_study(training={"branch_learning_rate": 0.5, "branch_epochs": 3, "final_epochs": 2}).training
+    assert round_phases(training) == (
+        Phase("branches", 3, {"personal": 0.5}),
+        Phase("encoder", 1, {"encoder": 0.01}),
+    )
+    together = make_study(training={"schedule": "fedper"}).training
+    assert round_phases(together) == (Phase("together", 1, {"encoder": 0.01, "personal": 0.01}),)
+    assert final_phases(training) == (Phase("final", 2, {"personal": 0.5}),)
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
+def test_frozen_parts_do_not_change_by_a_bit(tmp_path: Path, optimiser: str) -> None:
+    study = make_study(training={"optimiser": optimiser, "weight_decay": 0.1})
+    data, model = loaded(tmp_path, study), MultiTaskModel(study, tuple(TASKS))
+    start = state(model)
+    branches, encoder = round_phases(study.training)
+    train_phase(model, data, run(study), branches)
+    middle = state(model)
+    assert changed(start, middle) == {f"branches.{task}" for task in TASKS}
+    train_phase(model, data, run(study), encoder)
+    assert changed(middle, state(model)) == {"encoder"}
+
+
+def test_parts_without_a_rate_are_frozen_while_others_move(tmp_path: Path) -> None:
+    study = make_study(tasks=["bright"])
+    data, model = loaded(tmp_path, study), MultiTaskModel(study, ("bright",))
+    seen: list[tuple[bool, bool, bool]] = []
+
+    def watch(progress: Progress) -> None:
+        grad = next(model.encoder.parameters()).requires_grad
+        seen.append((grad, model.encoder.training, model.branches["bright"].training))
+
+    train_phase(model, data, run(study, watch=watch), Phase("branches", 1, {"personal": 0.1}))
+    assert seen == [(False, False, True)]
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
+def test_a_branch_without_a_label_in_the_batch_gets_no_gradient_and_no_step(tmp_path: Path, optimiser: str) -> None:
+    study = make_study(training={"optimiser": optimiser, "weight_decay": 0.1})
+    data = loaded(tmp_path, study, unlabelled={"mask": range(6)})
+    model = MultiTaskModel(study, tuple(TASKS))
+    optimisers = optimisers_of(model, Phase("", 1, {"encoder": 0.1, "personal": 0.1}), run(study))
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    train_step(model, data.batch(np.array([6, 7]), CPU), run(study), optimisers, scaler)  # fills the momentum
+    before = state(model)
+    loss = train_step(model, data.batch(np.array([0, 1]), CPU), run(study), optimisers, scaler)
+    assert torch.isfinite(loss)
+    assert changed(before, state(model)) == {"encoder"} | {f"branches.{task}" for task in TASKS if task != "mask"}
+    assert all(parameter.grad is None for parameter in model.branches["mask"].parameters())
+
+
+@pytest.mark.parametrize("schedule", ["fedrep", "fedper"])
+@pytest.mark.parametrize("size", [(16, 16), (8, 8, 8)], ids=["2d", "3d"])
+def test_the_same_order_gives_the_same_bytes_whatever_ran_before(
+    tmp_path: Path, schedule: str, size: tuple[int, ...]
+) -> None:
+    study = make_study(
+        tasks=["bright", "area"], image={"size": size}, training={"schedule": schedule, "augmentation": "light"}
+    )
+    if len(size) == 3:
+        site = write_site(tmp_path, tasks=("bright", "area"))
+        for number in range(20):
+            np.save(site.root / f"{number}.npy", np.random.default_rng(number).random(size))
+        site.manifest.write_text(site.manifest.read_text().replace(".png,p", ".npy,p"))
+        data = load_dataset(read_manifest(site, study, site.file.tasks), study)
+    else:
+        data = loaded(tmp_path, study)
+    one = MultiTaskModel(study, ("bright", "area"))
+    train_round(one, data, run(study, 2))
+    torch.manual_seed(99)
+    np.random.seed(99)
+    two = MultiTaskModel(study, ("bright", "area"))
+    start = state(two)
+    train_round(two, data, run(study, 1))
+    two.load_state_dict(start)
+    train_round(two, data, run(study, 2))
+    assert changed(state(one), state(two)) == set()
+    two.load_state_dict(start)
+    train_round(two, data, run(study, 3))
+    assert changed(state(one), state(two))
+
+
+def test_learning_is_real(tmp_path: Path) -> None:
+    study = make_study(tasks=["bright", "mask"], training={"schedule": "fedper", "epochs": 8})
+    data, model = loaded(tmp_path, study, images=40), MultiTaskModel(study, ("bright", "mask"))
+    rows = train_round(model, data, run(study))
+    found = {(row.task, row.name, row.stage): row.value for row in rows if row.split == "test"}
+    assert found["bright", "loss", Stage.TRAINED] < 0.7 * found["bright", "loss", Stage.RECEIVED]
+    assert found["mask", "dice", Stage.TRAINED] > 0.8
+
+
+def test_figures_are_taken_when_due_and_always_in_the_last_round(tmp_path: Path) -> None:
+    study = make_study(tasks=["bright"], rounds=5, evaluation={"every": 2, "splits": ["val"]})
+    data, model = loaded(tmp_path, study), MultiTaskModel(study, ("bright",))
+    stages = {number: {row.stage for row in train_round(model, data, run(study, number))} for number in (1, 2, 5)}
+    both = {Stage.RECEIVED, Stage.TRAINED}
+    assert stages == {1: set(), 2: both, 5: both}
+    assert {(row.stage, row.split) for row in finish_round(model, data, run(study, 5))} == {(Stage.FINAL, "val")}
+
+
+def test_finishing_moves_branches_alone(tmp_path: Path) -> None:
+    study = make_study(tasks=["bright"])
+    data, model = loaded(tmp_path, study), MultiTaskModel(study, ("bright",))
+    before = state(model)
+    finish_round(model, data, run(study))
+    assert changed(before, state(model)) == {"branches.bright"}
+
+
+def test_cancelling_stops_before_the_next_batch(tmp_path: Path) -> None:
+    study = make_study(tasks=["bright"])
+    data, model = loaded(tmp_path, study), MultiTaskModel(study, ("bright",))
+    answers = iter([False, True])
+    with pytest.raises(Refused) as caught:
+        train_round(model, data, run(study, cancelled=lambda: next(answers)))
+    assert caught.value.code is Code.CANCELLED
+
+
+def test_a_loss_that_is_not_finite_ends_the_round(tmp_path: Path) -> None:
+    study = make_study(tasks=["bright"])
+    data, model = loaded(tmp_path, study), MultiTaskModel(study, ("bright",))
+    with torch.no_grad():
+        next(model.encoder.parameters()).fill_(torch.inf)
+    with pytest.raises(Refused, match="training-failed"):
+        train_round(model, data, run(study))
