@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from polyward_shared.problems import Problem
-from polyward_shared.reading import Frozen, read_toml
+from polyward_shared.reading import Frozen, formed, read_toml
 from polyward_shared.study import Name
 from polyward_shared.tasks import TaskName
 
@@ -30,7 +30,7 @@ class Data(Frozen):
 class Device(Frozen):
     """What trains. One thread is the default because results depend, in the last bits, on the number of threads."""
 
-    kind: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    kind: Annotated[str, formed(r"auto|cpu|cuda(:\d+)?", "auto, cpu, cuda, or cuda: and a number")] = "auto"
     threads: int = Field(default=1, ge=1, le=256)
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
 
@@ -45,7 +45,7 @@ class Policy(Frozen):
 class HubAddress(Frozen):
     """Where the hub listens, and the certificate that proves it is the hub."""
 
-    address: Annotated[str, Field(pattern=r"^[A-Za-z0-9.\-\[\]:]+:\d{1,5}$")]
+    address: Annotated[str, formed(r"[A-Za-z0-9.\-\[\]:]+:\d{1,5}", "host:port, such as hub.example.org:8443")]
     ca: str = "ca.pem"  # relative to the site's file
 
 
@@ -68,9 +68,9 @@ class Site:
         self.path = path.resolve()
         self.file = file
         folder = self.path.parent
-        stated = folder / _expanded(file.state, self.path) if file.state else folder / f"{file.name}.state"
+        stated = folder / _expanded(file.state, self.path, "state") if file.state else folder / f"{file.name}.state"
         self.state = state.resolve() if state else stated
-        self.root = folder / _expanded(file.data.root, self.path)
+        self.root = folder / _expanded(file.data.root, self.path, "data.root")
         self.manifest = self.root / file.data.manifest
         self.ca = folder / (file.hub.ca if file.hub else "ca.pem")
         self.spool = self.state / "spool"
@@ -88,16 +88,23 @@ def read_site(path: Path, *, state: Path | None = None) -> Site:
     """The site of a `site.toml`, keeping its state elsewhere if `state` is given. Raises `Problem`."""
     file = read_toml(path, SiteFile)
     if len(set(file.tasks)) != len(file.tasks):
-        raise Problem(str(path), f"tasks: found {list(file.tasks)}", expected="each task once")
+        raise Problem(str(path), f"tasks: found {list(file.tasks)}", expected="each task once", remedy="remove one")
+    if unknown := [task for task in file.data.columns if task not in file.tasks]:
+        raise Problem(
+            str(path),
+            f"data.columns: found {', '.join(unknown)}",
+            expected=f"tasks of this site: {', '.join(file.tasks)}",
+            remedy="correct the task's name, or add it to tasks",
+        )
     return Site(path, file, state)
 
 
-def _expanded(text: str, where: Path) -> str:
+def _expanded(text: str, where: Path, key: str) -> str:
     expanded = os.path.expandvars(os.path.expanduser(text))
     if unset := re.search(r"\$\{?(\w+)", expanded):
         raise Problem(
             str(where),
-            f"data.root or state: the environment variable {unset[1]} is not set",
+            f"{key}: found {text!r}, but the environment variable {unset[1]} is not set",
             remedy=f"export {unset[1]}=... or write the path itself",
         )
     return expanded

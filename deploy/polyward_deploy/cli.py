@@ -46,9 +46,7 @@ def new(
 
     if folder.exists() and any(folder.iterdir()):
         raise Problem(str(folder), "is not empty", remedy="choose a new folder")
-    study = write_hospitals(
-        folder, hospitals=hospitals, images=images, size=size, seed=seed, dimensions=dimensions
-    )
+    study = write_hospitals(folder, hospitals=hospitals, images=images, size=size, seed=seed, dimensions=dimensions)
     out.print(f"[green]written[/] {study} and {hospitals} sites; the images are generated and stand for no patients")
     out.print(f"next: polyward-sim run {study}")
 
@@ -77,7 +75,7 @@ def run(
     if fresh and target.exists():
         shutil.rmtree(target)
     arms: tuple[Arm, ...] = ARMS if compare else ("federated",)
-    page = run_comparison(wanted, files, arms, target, engine=engine.value, workers=workers, console=talk, table=out)
+    page = run_comparison(wanted, files, arms, target, engine=engine.value, workers=workers, talk=talk, out=out)
     out.print(f"page: {page}")
 
 
@@ -97,7 +95,7 @@ def demo(
     study = read_study(path)
     files = sorted((folder / "sites").glob("*.toml"))
     page = run_comparison(
-        study, files, ARMS, folder / "results", engine="inprocess", workers=workers, console=talk, table=out
+        study, files, ARMS, folder / "results", engine="inprocess", workers=workers, talk=talk, out=out
     )
     out.print(f"page: {page}   ({time.monotonic() - began:.0f} s)")
 

@@ -1,19 +1,24 @@
-"""From a study and its sites to the site x task table and the page: every arm is run, read from its ledger, written."""
+"""From a study and its sites to the site x task table and the page: run every arm, read its ledger, write it down."""
 
 from __future__ import annotations
 
-import json
+import os
+import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
+import psutil
 from rich.console import Console
 
-from polyward_client.site import read_site
+from polyward_client.site import Site, read_site
 from polyward_deploy.arms import Arm, shared_tasks, variation
+from polyward_deploy.hospitals import MARKER
 from polyward_deploy.processes import federation, wait_for
 from polyward_deploy.report import write_report
-from polyward_deploy.results import Results, Row, print_table, table, write_results
+from polyward_deploy.results import Results, Row, SiteData, Turn, print_table, table, write_results
 from polyward_deploy.screen import Screen
 from polyward_deploy.simulate import Watch, run_arm
 from polyward_server.ledger import Ledger
@@ -21,30 +26,140 @@ from polyward_shared.problems import Problem
 from polyward_shared.study import Study
 
 LONGEST_SECONDS = 7 * 24 * 3600.0
+SHOWN_VERSIONS = ("polyward", "flwr", "torch", "monai", "numpy")
 
 
 def run_comparison(
     study: Study,
-    sites: Sequence[Path],
+    files: Sequence[Path],
     arms: Sequence[Arm],
     folder: Path,
     *,
     engine: str,
     workers: int,
-    console: Console,
-    table: Console,
+    talk: Console,
+    out: Console,
 ) -> Path:
-    """Runs the arms, prints the table, writes CSV, JSON and the page, and returns the page's path.
+    """Runs the arms, prints the table to `out`, writes CSV, JSON and the page, and returns the page's path.
 
-    The `federated` arm runs on `engine`; the others, which exist to compare with, always in this process.
+    The `federated` arm runs on `engine`; the others, which are there to compare with, always in this process.
     """
     _same_study(study, folder)
-    owned = shared_tasks([read_site(path) for path in sites])
+    sites = [read_site(path) for path in files]
+    owned = shared_tasks(sites)
     arms = [arm for arm in arms if arm != "fedavg" or owned]
-    began = time.monotonic()
+    started, began = datetime.now(UTC), time.monotonic()
     ledgers: dict[Arm, list[Path]] = {}
-    with Screen(console, arms, [read_site(path).name for path in sites], study.rounds) as screen:
+    with Screen(talk, arms, [site.name for site in sites], study.rounds) as screen:
         for arm in arms:
             on = engine if arm == "federated" else "inprocess"
-            ledgers[arm] = _run(study, sites, arm, folder / arm, on, workers, screen.watch)
-    return _tell(study, sites, ledgers, owned, folder, time.monotonic() - began, table)
+            ledgers[arm] = _run_on(on, study, files, arm, folder / arm, workers, screen.watch)
+    results = collect(study, sites, ledgers, owned, started, time.monotonic() - began)
+    write_results(folder, results)
+    print_table(out, table(results))
+    return write_report(folder, results)
+
+
+def collect(
+    study: Study,
+    sites: Sequence[Site],
+    ledgers: Mapping[Arm, Sequence[Path]],
+    owned: set[str],
+    started: datetime,
+    seconds: float,
+) -> Results:
+    """What the arms' ledgers hold. Full averaging is shown for the tasks in `owned` alone: elsewhere it is no mean."""
+    rows: list[Row] = []
+    turns: list[Turn] = []
+    brought: dict[str, SiteData] = {}
+    for arm, paths in ledgers.items():
+        digest = variation(study, arm).digest()
+        for path in paths:
+            ledger = Ledger(path)
+            alone = path.parent.name if arm == "local" else ""
+            turns += _turns(ledger, digest, arm, alone)
+            rows += [
+                Row(arm, number, site, m.task, m.split, m.stage, m.name, m.value, m.count)
+                for number, site, m in ledger.metrics(digest)
+                if arm != "fedavg" or m.task in owned
+            ]
+            for name, member in ledger.members(digest).items():
+                brought[name] = SiteData(name=name, images=member.samples, labels=member.counts)
+            ledger.close()
+    return Results(
+        study=study,
+        started=started.isoformat(timespec="seconds"),
+        seconds=seconds,
+        machine=machine(),
+        generated=all((site.root / MARKER).exists() for site in sites),
+        software={name: version(name) for name in SHOWN_VERSIONS},
+        sites=tuple(brought[name] for name in sorted(brought)),
+        turns=tuple(turns),
+        rows=tuple(rows),
+    )
+
+
+def machine() -> str:
+    """The machine in words, without its name."""
+    memory = psutil.virtual_memory().total / 2**30
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GiB memory"
+
+
+def _run_on(
+    engine: str, study: Study, files: Sequence[Path], arm: Arm, folder: Path, workers: int, watch: Watch
+) -> list[Path]:
+    match engine:
+        case "ray":
+            from polyward_deploy.ray_engine import run_on_ray
+
+            return [run_on_ray(study, files, arm, folder, watch)]
+        case "processes":
+            return [_run_processes(study, files, arm, folder, watch)]
+        case _:
+            return run_arm(study, files, arm, folder, workers=workers, watch=watch)
+
+
+def _run_processes(study: Study, files: Sequence[Path], arm: Arm, folder: Path, watch: Watch) -> Path:
+    """A real hub and real nodes; this process only reads the hub's ledger."""
+    with federation(study, files, folder) as processes:
+        ledger = processes.run()
+        seen = 0
+        while ledger.study_state(study.digest())[0] in {"queued", "running"}:
+            for number, event in ledger.events_after(seen, study.digest()):
+                seen = number
+                watch.event(arm, event)
+            time.sleep(0.2)
+        wait_for(ledger, study.digest(), seconds=LONGEST_SECONDS)
+        for _, event in ledger.events_after(seen, study.digest()):
+            watch.event(arm, event)
+        ledger.close()
+        return processes.hub.ledger
+
+
+def _turns(ledger: Ledger, digest: str, arm: Arm, site: str) -> list[Turn]:
+    given = ledger.contributions(digest)
+    return [
+        Turn(
+            arm=arm,
+            round=committed.number,
+            site=site,
+            digest=committed.encoder,
+            seconds=committed.seconds,
+            bytes_down=sum(each.bytes_down for each in given.get(committed.number, [])),
+            bytes_up=sum(each.bytes_up for each in given.get(committed.number, [])),
+        )
+        for committed in ledger.rounds(digest)
+    ]
+
+
+def _same_study(study: Study, folder: Path) -> None:
+    """A folder belongs to one study: results of two would be mixed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mark = folder / "study.digest"
+    if mark.exists() and mark.read_text(encoding="utf-8").strip() != study.digest():
+        raise Problem(
+            str(folder),
+            "holds the results of another study, or of this one before it was edited",
+            remedy="give another --out, or --fresh to throw them away",
+        )
+    mark.write_text(study.digest() + "\n", encoding="utf-8")

@@ -36,6 +36,7 @@ from polyward_deploy.phantoms import (
 MARKER = "GENERATED.txt"
 NOTICE = "GENERATED images: drawn by a computer program. They stand for no patients and are no medical evidence."
 SPLITS = ("train", "train", "test", "train", "val", "train", "train", "test", "train", "train")  # dealt in turn
+LEAST = 10  # images of a hospital: one round of `SPLITS`
 SECOND_VIEW = 0.3  # share of the patients with two images
 MASK = "structures"
 
@@ -111,19 +112,19 @@ HOSPITALS = (
 
 
 def write_hospitals(
-    folder: Path, *, hospitals: int = 5, images: int = 150, size: int = 64, seed: int = 0, dimensions: int = 2
+    folder: Path, *, hospitals: int = 5, images: int = 750, size: int = 64, seed: int = 0, dimensions: int = 2
 ) -> Path:
-    """The path of the `study.toml` in `folder`, with sites and data beside it; `images` is the mean per hospital."""
-    if hospitals < 2 or dimensions not in (2, 3) or images < 10 or size < 16 or size % 8:
+    """The path of the `study.toml` in `folder`, with sites and data beside it; `images` counts those of all."""
+    if hospitals < 2 or dimensions not in (2, 3) or images < LEAST or size < 16 or size % 8:
         raise ValueError(
             f"found hospitals = {hospitals}, dimensions = {dimensions}, images = {images}, size = {size}; expected at "
             "least 2 hospitals, 2 or 3 dimensions, at least 10 images, and a size from 16 that is a multiple of 8"
         )
     chosen = [_hospital(number) for number in range(hospitals)]
-    scale = hospitals / sum(hospital.size for hospital in chosen)
+    scale = images / sum(hospital.size for hospital in chosen)
     (folder / "sites").mkdir(parents=True, exist_ok=True)
     for hospital in chosen:
-        count = max(10, round(images * hospital.size * scale))
+        count = max(LEAST, round(hospital.size * scale))
         _write_data(folder / "data" / hospital.name, hospital, count, size=size, seed=seed, dimensions=dimensions)
         site = folder / "sites" / f"{hospital.name}.toml"
         site.write_text(_site_text(hospital), encoding="utf-8")

@@ -32,12 +32,14 @@ WHO = "query.who"  # a simulated node does not say which site it plays; it is as
 PATIENCE_SECONDS = 60.0
 
 
-def run_on_ray(study: Study, sites: Sequence[Path], arm: Arm, folder: Path, watch: Watch, *, cpus: int) -> Path:
+def run_on_ray(study: Study, sites: Sequence[Path], arm: Arm, folder: Path, watch: Watch) -> Path:
     """Runs the study with one simulated node for each site and returns the ledger's path.
 
     Raises `Problem` when Ray is not installed.
     """
-    os.environ.update({"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1", "RAY_DEDUP_LOGS": "0"})
+    os.environ.update(
+        {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+    )
     try:
         import ray  # noqa: F401  Flower's engine needs it and says so less clearly
         from flwr.simulation import run_simulation
@@ -67,7 +69,7 @@ def run_on_ray(study: Study, sites: Sequence[Path], arm: Arm, folder: Path, watc
         server,
         _client_app([str(path.resolve()) for path in sites], states),
         num_supernodes=len(sites),
-        backend_config={"client_resources": {"num_cpus": cpus, "num_gpus": 0.0}},
+        backend_config={"client_resources": {"num_cpus": 1, "num_gpus": 0.0}},
     )
     if trouble:
         raise trouble[0]

@@ -148,11 +148,11 @@ class Exchange:
         attempt = self._attempts.get(site, 0) + 1
         if attempt > ASKED_AGAIN_AT_MOST:
             return
-        self._attempts[site] = attempt
         at = time.time()
         [message_id] = list(self._grid.push_messages([self._ask(site, attempt)]))
         if message_id is None:  # the node has just gone; the next look asks again
             return
+        self._attempts[site] = attempt
         with self._lock:
             self._open[message_id] = _Asked(site, attempt, at)
         self._notice(site, "asked", f"attempt {attempt}")
@@ -192,7 +192,7 @@ class Exchange:
         if message.has_error() and message.error.code != REFUSAL:
             log.info("site %s: Flower's error %s; asking again", asked.site, message.error.code)
             self._notice(asked.site, "lost", f"Flower's error {message.error.code}")
-            return None
+            return self._unanswered(asked, Code.INTERNAL, again=True)
         if message.has_error():
             code = read_refusal(message)
         else:
@@ -202,6 +202,13 @@ class Exchange:
                 log.warning("site %s: %s", asked.site, refused)
                 code = refused.code
         self._notice(asked.site, "refused", code)
-        if code in WORTH_ASKING_AGAIN and asked.attempt < ASKED_AGAIN_AT_MOST:
+        return self._unanswered(asked, code, again=code in WORTH_ASKING_AGAIN)
+
+    def _unanswered(self, asked: _Asked, code: Code, *, again: bool) -> Answer | None:
+        """The end of one attempt; the end of the site's part too, unless a later attempt is open or will be."""
+        later = self._last_asked(asked.site)
+        if later is not None and later.attempt > asked.attempt:
+            return None
+        if again and asked.attempt < ASKED_AGAIN_AT_MOST:
             return None
         return Answer(asked.site, asked.attempt, None, code)

@@ -20,7 +20,7 @@ from pydantic import Field
 from polyward_server.flower.superlink import ALLOCATOR, SuperLinkConfig
 from polyward_shared import pki
 from polyward_shared.problems import Problem
-from polyward_shared.reading import Frozen, read_toml
+from polyward_shared.reading import Frozen, read_toml, validated
 from polyward_shared.supervise import Child, module, only_one, supervise
 
 log = logging.getLogger(__name__)
@@ -29,8 +29,8 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 TEMPLATE = """\
 # The hub. `polyward-hub serve {folder}` reads this file.
-name = "{name}"
-host = "{host}"          # the address that sites reach; bound on this machine
+name = {name}
+host = {host}          # the address that sites reach; bound on this machine
 port = {port}            # the only port that must be open
 private_port = {private_port}    # loopback only: Flower's other APIs, behind a secret
 """
@@ -69,18 +69,20 @@ def init(folder: Path, *, name: str, host: str, port: int, also: Sequence[str] =
     """A new hub: its file, its authority and server certificate, its secrets. Never overwrites anything."""
     if (folder / "hub.toml").exists():
         raise Problem(str(folder), "holds a hub already", remedy="choose another folder")
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    values = {"name": name, "host": host, "port": port, "private_port": free_port()}
+    validated(values, HubFile, where=str(folder))
     authority_key, authority = pki.new_authority(f"{name} authority")
     server_key = pki.new_key()
     hosts = list(dict.fromkeys([host, *also, "localhost", "127.0.0.1"]))
     certificate = pki.new_server_certificate(hosts, server_key, authority_key, authority)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     pki.write_secret(folder / "secrets" / "ca.key", pki.key_to_pem(authority_key))
     pki.write_secret(folder / "secrets" / "server.key", pki.key_to_pem(server_key))
     pki.write_secret(folder / "secrets" / "private", secrets.token_hex(32).encode())
     pki.write_secret(folder / "secrets" / "superexec", secrets.token_hex(32).encode())
     (folder / "ca.pem").write_bytes(pki.certificate_to_pem(authority))
     (folder / "server.pem").write_bytes(pki.certificate_to_pem(certificate))
-    text = TEMPLATE.format(folder=folder, name=name, host=host, port=port, private_port=free_port())
+    text = TEMPLATE.format(folder=folder, **{key: json.dumps(value) for key, value in values.items()})
     (folder / "hub.toml").write_text(text, encoding="utf-8")
     return Hub(folder)
 

@@ -161,8 +161,13 @@ class Ledger:
         self._watch = watch
         if self._engine.dialect.name == "sqlite":
             sa.event.listen(self._engine, "connect", _durable)
-        tables.create_all(self._engine)
-        self._check_version(str(where))
+        try:
+            self._check_version(str(where))
+            tables.create_all(self._engine)
+        except sa.exc.DatabaseError as error:
+            raise Problem(
+                str(where), f"cannot be opened as a ledger ({error.orig})", remedy="take the file from a backup"
+            ) from None
 
     def close(self) -> None:
         self._engine.dispose()

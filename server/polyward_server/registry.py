@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from polyward_shared.problems import Problem
+import numpy as np
+
+from polyward_shared.problems import Problem, Refused
 from polyward_shared.schema import Flat, Schema
 from polyward_shared.states import read_stamp, read_state, write_state
 
@@ -56,5 +58,11 @@ def read_encoder(path: Path) -> tuple[Schema, Flat]:
     """Schema and values of a safetensors file, in the order that the file's own schema stamp gives, if any."""
     arrays = read_state(path)
     stamp = read_stamp(path).get("schema")
-    schema = Schema.from_json(stamp) if stamp else Schema.of(dict(sorted(arrays.items())))
-    return schema, schema.pack(arrays)
+    try:
+        schema = Schema.from_json(stamp) if stamp else Schema.of(dict(sorted(arrays.items())))
+        flat = schema.pack(arrays)
+    except (ValueError, Refused):
+        raise Problem(str(path), "its arrays are not those that its stamp names", remedy="export it again") from None
+    if not np.isfinite(flat).all():
+        raise Problem(str(path), "holds values that are not finite numbers", remedy="take it from a sound training")
+    return schema, flat

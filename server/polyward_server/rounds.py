@@ -23,9 +23,9 @@ from polyward_server.exchange import Answer, Exchange, Presence
 from polyward_server.ledger import Contribution, Event, Ledger, Member, Round
 from polyward_server.registry import Registry
 from polyward_shared.codec import BYTES_PER_VALUE, Codec, decode, encode
-from polyward_shared.messages import Kind, Metric, Order, Report
+from polyward_shared.messages import Kind, Metric, Order, Report, Stage
 from polyward_shared.problems import Code, Problem
-from polyward_shared.schema import ENCODER, Flat, Schema
+from polyward_shared.schema import BRANCHES, ENCODER, Flat, Schema
 from polyward_shared.study import Study
 from polyward_shared.tasks import METRICS
 from polyward_shared.wire import order_content, payload_record
@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 JOIN_SECONDS = 60.0  # a site that is here answers a join within seconds; a first reading of many images takes longer
 RETRY_SECONDS = 2.0  # before a round without a quorum is asked again
+IN_ROUNDS = frozenset({Stage.RECEIVED, Stage.TRAINED})
+AT_THE_END = frozenset({Stage.FINAL})
 LIFETIME = 12 * 3600.0  # of a message in Flower's store; our own deadline is the study's
 
 
@@ -133,15 +135,22 @@ def _join(
         return not wait_for_all or len(answered) >= study.participation.quorum
 
     exchange = _exchange(federation, digest, 0, ask)
-    answers = exchange.answers(
+    reports = {}
+    for answer in exchange.answers(
         sites, enough=enough, deadline_seconds=JOIN_SECONDS, rejoin_seconds=study.participation.rejoin_seconds
-    )
-    return {answer.site: answer.report for answer in answers if answer.report is not None}
+    ):
+        if answer.report is None:
+            continue
+        if (answer.report.kind, answer.report.study) == (Kind.JOIN, digest):
+            reports[answer.site] = answer.report
+        else:
+            exchange.refuse(answer.site, Code.MALFORMED_ORDER)
+    return reports
 
 
 def _first_state(study: Study, federation: Federation, reports: Mapping[str, Report]) -> tuple[Shared, set[str]] | None:
     """The state that most sites build from the seed, and the sites that build another. None without a quorum."""
-    usable = {site: schema for site, report in reports.items() if (schema := _schema(report)) is not None}
+    usable = {site: schema for site, report in sorted(reports.items()) if (schema := _schema(study, report))}
     shared = Shared({}, {})
     disagree = set(reports) - set(usable)
     for group in sorted(
@@ -153,15 +162,16 @@ def _first_state(study: Study, federation: Federation, reports: Mapping[str, Rep
         if group == ENCODER and votes < study.participation.quorum:
             return None
         disagree |= {site for site, first in owners.items() if first != agreed}
-        source = next((site for site, first in sorted(owners.items()) if first == agreed), None)
-        if source is None:
+        sources = [site for site, first in owners.items() if first == agreed]
+        if not sources:
             continue
-        schema = usable[source].group(group)
-        flat: Flat | None
+        schema = usable[sources[0]].group(group)
+        flat: Flat | None = None
         if group == ENCODER and study.encoder.start != "seed":
             flat = _registered(study, federation, schema)
-        else:
-            flat = _fetch(study, federation, source, usable[source], group, agreed)
+        while flat is None and sources:  # a site that has gone, or does not keep its word, is passed over
+            site = sources.pop(0)
+            flat = _fetch(study, federation, site, usable[site], group, agreed)
         if flat is None:
             return None
         shared.schemas[group], shared.groups[group] = schema, flat
@@ -172,9 +182,10 @@ def _fetch(study: Study, federation: Federation, site: str, schema: Schema, grou
     """One site's first state; taken only if it is, byte for byte, what the others announced."""
     reports = _join(study, federation, [site], wait_for_all=False, want_state=True)
     report = reports.get(site)
-    if report is None or len(report.payload) != schema.size * BYTES_PER_VALUE["float32"]:
+    if report is None:
         return None
-    part = decode("float32", report.payload, None)[schema.groups[group]]
+    whole = len(report.payload) == schema.size * BYTES_PER_VALUE["float32"]
+    part = decode("float32", report.payload if whole else b"", None)[schema.groups[group]]
     if schema.group(group).state_digest(part) != agreed:
         federation.ledger.note(Event(study.digest(), 0, site, "misfit", "first state is not what was announced"))
         return None
@@ -194,12 +205,16 @@ def _registered(study: Study, federation: Federation, schema: Schema) -> Flat:
     return schema.pack({name: views[name] for name in wanted})
 
 
-def _schema(report: Report) -> Schema | None:
+def _schema(study: Study, report: Report) -> Schema | None:
+    """What the site would share; None when that is not what the study shares."""
     try:
         schema = Schema.from_json(report.schema)
-    except (ValueError, TypeError, KeyError):
+    except ValueError:
         return None
-    return schema if ENCODER in schema.groups and set(report.first) == set(schema.groups) else None
+    wanted = {ENCODER}
+    if study.sharing.branches == "task":
+        wanted |= {f"{BRANCHES}.{task}" for task in report.counts if task in study.tasks}
+    return schema if set(report.first) == set(schema.groups) == wanted else None
 
 
 def _welcome(federation: Federation, study: Study, site: str, report: Report, *, agrees: bool) -> None:
@@ -219,7 +234,7 @@ def _admit(study: Study, federation: Federation, shared: Shared) -> None:
     if not new:
         return
     for site, report in _join(study, federation, new, wait_for_all=False).items():
-        schema = _schema(report)
+        schema = _schema(study, report)
         fits = schema is not None and all(
             schema.group(name) == shared.schemas[name] for name in schema.groups if name in shared.schemas
         )
@@ -241,8 +256,8 @@ def _round(
     given: list[Contribution] = []
     figures: list[tuple[str, Metric]] = []
 
-    def enough(answered: set[str]) -> bool:
-        return _quorum(study, answered, members)
+    def enough(_: set[str]) -> bool:
+        return _quorum(study, {each.site for each in given}, members)  # an answer that was misfit does not count
 
     exchange = _exchange(federation, digest, number, ask)
     for answer in exchange.answers(
@@ -258,7 +273,7 @@ def _round(
             given.append(taken)
             figures += [(answer.site, metric) for metric in answer.report.metrics]
             federation.ledger.note(Event(digest, number, answer.site, "reported", _headline(study, answer.report)))
-    if not _quorum(study, {each.site for each in given}, members):
+    if not enough(set()):
         return None
     following = _next_state(study, shared, folds, ask.digests)
     schema, flat = following.whole()
@@ -310,6 +325,11 @@ class _Asking:
         )
         return _message(self._federation, site, order, record)
 
+    def is_answered_by(self, report: Report, site: str) -> bool:
+        """Whether the report says that it belongs to this site's order, whichever attempt."""
+        asked = (self._kind, self._study, self._number, self.digests[self._schemas[site].digest])
+        return (report.kind, report.study, report.round, report.state_digest) == asked
+
     def _payload(self, schema: Schema, codec: Codec) -> ArrayRecord:
         key = (schema.digest, codec)
         if key not in self._payloads:
@@ -334,19 +354,18 @@ def _take(
     report, schema = answer.report, schemas[answer.site]
     if report is None:
         return None
-    state = ask.digests[schema.digest]
-    if (report.study, report.state_digest, report.codec) != (study.digest(), state, study.wire.codec):
+    if not ask.is_answered_by(report, answer.site) or report.codec != study.wire.codec:
         return Code.STATE_MISMATCH
     if len(report.payload) != schema.size * BYTES_PER_VALUE[report.codec]:
         return Code.EGRESS_SCHEMA
-    if not all(_foreseen(study, metric) for metric in report.metrics):
+    if not _foreseen(study, report, IN_ROUNDS):
         return Code.EGRESS_METRIC
     base = shared.of(schema)
     update = decode(report.codec, report.payload, base)
-    if not fold.fits(update, base):
-        return Code.EGRESS_NOT_FINITE
     norm = distance(update, base)
-    if norm > study.wire.update_norm:
+    if not np.isfinite(norm):
+        return Code.EGRESS_NOT_FINITE
+    if norm > study.wire.update_norm or not fold.fits(update, base):
         return Code.EGRESS_NORM
     for group, where in schema.groups.items():
         fold.add(folds[group], update[where], base[where], weights[group][answer.site])
@@ -395,7 +414,9 @@ def _finish(study: Study, federation: Federation, shared: Shared, last: Round, h
         report = answer.report
         if report is None:
             continue
-        if all(_foreseen(study, metric) for metric in report.metrics):
+        if not ask.is_answered_by(report, answer.site):
+            exchange.refuse(answer.site, Code.STATE_MISMATCH)
+        elif _foreseen(study, report, AT_THE_END):
             federation.ledger.add_metrics(digest, last.number, [(answer.site, metric) for metric in report.metrics])
             federation.ledger.note(Event(digest, last.number, answer.site, "finished", _headline(study, report)))
         else:
@@ -427,8 +448,14 @@ def _quorum(study: Study, answered: set[str], members: Mapping[str, Member]) -> 
     return len(answered) >= rule.quorum and all(owners[task] >= n for task, n in rule.task_quorum.items())
 
 
-def _foreseen(study: Study, metric: Metric) -> bool:
-    return metric.task in study.tasks and metric.name in METRICS[study.tasks[metric.task].kind]
+def _foreseen(study: Study, report: Report, stages: frozenset[Stage]) -> bool:
+    return all(
+        metric.task in study.tasks
+        and metric.split in study.evaluation.splits
+        and metric.stage in stages
+        and metric.name in METRICS[study.tasks[metric.task].kind]
+        for metric in report.metrics
+    )
 
 
 def _headline(study: Study, report: Report) -> str:

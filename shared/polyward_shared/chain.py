@@ -1,11 +1,13 @@
 """A hash-chained, append-only record in a JSON-lines file.
 
-Every line holds the hash of the line before it, so a deleted, changed or reordered line breaks the chain from there
-on. A line is on the disk before `append` returns.
+Every line holds the hash of the line before it and has one spelling only, so a deleted, reordered or changed line, if
+only by a byte, breaks the chain from there on. Lines cut off at the end leave a shorter chain that is whole: who wants
+to see that keeps the count or the last hash elsewhere. A line is on the disk before `append` returns.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -36,8 +38,7 @@ class Chain:
         fresh = not self.path.exists()
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
-            os.write(descriptor, (json.dumps(entry, separators=(",", ":")) + "\n").encode())
-            os.fsync(descriptor)
+            _write_whole(descriptor, _line(entry))
         finally:
             os.close(descriptor)
         if fresh:
@@ -51,16 +52,22 @@ def read_chain(path: Path) -> Iterator[dict[str, Any]]:
     if not path.exists():
         return
     expected, last = 0, GENESIS
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             where = f"{path}, line {number}"
             try:
                 entry = json.loads(line)
                 stated = entry["hash"]
-                intact = entry["seq"] == expected and entry["prev"] == last
+                intact = (entry["seq"], entry["prev"], _line(entry)) == (expected, last, line)
                 intact = intact and _hash({k: v for k, v in entry.items() if k != "hash"}) == stated
-            except (json.JSONDecodeError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 intact = False
+            if not intact and not line.endswith(b"\n"):
+                raise Problem(
+                    where,
+                    "the last line is not complete: it is being written, or its writer was stopped within it",
+                    remedy="look again once the node runs, which removes a line that was never finished",
+                )
             if not intact:
                 raise Problem(
                     where,
@@ -78,6 +85,23 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _line(entry: dict[str, Any]) -> bytes:
+    """The one spelling of an entry."""
+    return (json.dumps(entry, separators=(",", ":")) + "\n").encode()
+
+
+def _write_whole(descriptor: int, line: bytes) -> None:
+    """Appends the line and forces it to the disk; a line that does not fit there leaves nothing behind."""
+    size = os.fstat(descriptor).st_size
+    try:
+        if os.write(descriptor, line) != len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(descriptor)
+    except OSError:
+        os.ftruncate(descriptor, size)
+        raise
 
 
 def _hash(entry: dict[str, Any]) -> str:

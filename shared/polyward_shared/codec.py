@@ -45,7 +45,8 @@ def decode(codec: Codec, data: bytes | memoryview, base: Flat | None) -> Flat:
     flat = np.empty(base.size, np.float32)
     for start in range(0, base.size, SLICE):
         part = slice(start, start + SLICE)
-        flat[part] = base[part] + _from_bfloat16(halves[part])
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused by those who read it
+            flat[part] = base[part] + _from_bfloat16(halves[part])
     return flat
 
 

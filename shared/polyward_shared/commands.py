@@ -10,6 +10,7 @@ import sys
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from polyward_shared.problems import Problem, Refused
 
@@ -34,15 +35,16 @@ def run_app(app: typer.Typer) -> None:
     try:
         app()
     except Problem as problem:
-        talk.print(f"[bold red]error[/] {_plain(str(problem))}", highlight=False)
+        _tell(str(problem))
         sys.exit(2)
     except Refused as refused:
-        talk.print(f"[bold red]error[/] {_plain(str(refused))}", highlight=False)
+        _tell(str(refused))
         sys.exit(2)
     except KeyboardInterrupt:
         talk.print("interrupted")
         sys.exit(130)
 
 
-def _plain(text: str) -> str:
-    return text.replace("[", r"\[")
+def _tell(text: str) -> None:
+    """The sentence as it is: no brackets taken for markup, no line broken inside a path."""
+    talk.print(Text.assemble(("error", "bold red"), " ", text), soft_wrap=True)

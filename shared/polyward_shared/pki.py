@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,6 +24,7 @@ from polyward_shared.problems import Problem
 AUTHORITY_DAYS = 3650
 SERVER_DAYS = 397  # the longest that common TLS libraries accept for a server
 CLOCK_SLACK = timedelta(hours=1)
+HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 
 
 def new_key() -> ec.EllipticCurvePrivateKey:
@@ -93,7 +95,7 @@ def fingerprint(public: str) -> str:
 def new_authority(name: str) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
     """A certificate authority that may sign leaves and nothing else."""
     key = new_key()
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    subject = _named(name)
     certificate = (
         _builder(subject, subject, key.public_key(), AUTHORITY_DAYS)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -110,10 +112,9 @@ def new_server_certificate(
     authority_key: ec.EllipticCurvePrivateKey,
     authority: x509.Certificate,
 ) -> x509.Certificate:
-    """A certificate for these host names and addresses, for TLS servers only."""
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hosts[0])])
+    """A certificate for these host names and addresses, for TLS servers only. Raises `Problem` for a wrong name."""
     return (
-        _builder(subject, authority.subject, key.public_key(), SERVER_DAYS)
+        _builder(_named(hosts[0]), authority.subject, key.public_key(), SERVER_DAYS)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
@@ -156,8 +157,17 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
     )
 
 
+def _named(name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])])  # X.520's bound; clients read SAN only
+
+
 def _alternative(host: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
-        return x509.DNSName(host)
+        pass
+    if not HOST_NAME.fullmatch(host):
+        raise Problem(
+            "host", f"found {host!r}", expected="a host name or an IP address", remedy="write it without port or scheme"
+        )
+    return x509.DNSName(host)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import re
 import tomllib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from polyward_shared.problems import Problem
 
+PYDANTIC_PART = re.compile(r"\[key\]|(literal|tuple|function-after|constrained-str)(\[.*\])?")  # of an error's place
 SHOWN_AT_ONCE = 5  # more lines than this hide the first mistake instead of helping
 
 
@@ -43,33 +46,94 @@ def read_toml(path: Path, record: type[RecordT]) -> RecordT:
 
 
 def validated(data: Any, record: type[RecordT], *, where: str) -> RecordT:
-    """`data` as a `record`. Raises one `Problem` that lists every wrong key of `where`."""
+    """`data` as a `record`. Raises one `Problem` that lists every wrong key of `where`.
+
+    Strict: `"5"`, `5.0` and `true` are not the number 5.
+    """
     try:
-        return record.model_validate(data)
+        return record.model_validate_json(json.dumps(data, default=str), strict=True)  # a list becomes a tuple only so
     except ValidationError as error:
-        lines = [_sentence(detail) for detail in error.errors(include_url=False, include_context=True)]
+        lines = _sentences(error.errors(include_url=False, include_context=True), record)
         shown = lines[:SHOWN_AT_ONCE]
         if len(lines) > len(shown):
             shown.append(f"and {len(lines) - len(shown)} more")
         raise Problem(where, "\n  ".join(shown), remedy="mend the keys that are named") from None
 
 
-def _sentence(detail: ErrorDetails) -> str:
-    key = ".".join(str(part) for part in detail["loc"] if not _is_union_tag(part)) or "the file"
-    kind = detail["type"]
-    if kind == "extra_forbidden":
-        return f"{key}: this key is unknown; expected one of those in the documentation (a typing error?)"
-    if kind == "missing":
-        return f"{key}: is missing"
-    message = detail["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+def formed(pattern: str, expected: str) -> AfterValidator:
+    """Texts of one form; the error says it in words instead of showing the pattern."""
+    form = re.compile(pattern)
+
+    def check(text: str) -> str:
+        if not form.fullmatch(text):
+            raise ValueError(f"expected {expected}")
+        return text
+
+    return AfterValidator(check)
+
+
+def _sentences(details: list[ErrorDetails], record: type[BaseModel]) -> list[str]:
+    """One line for each wrong key; a value that fits none of several forms is told once, with all of them."""
+    lines: dict[str, str] = {}
+    for detail in details:
+        key, sentence = _sentence(detail, record)
+        found, _, expected = sentence.partition("; expected ")
+        if key in lines and expected and lines[key].startswith(found):
+            lines[key] += f", or {expected}"
+        else:
+            lines.setdefault(key, sentence)
+    # a wrong entry makes its list too short as well: the entry is told
+    outer = {key for key in lines if key and any(other.startswith(f"{key}.") for other in lines)}
+    return [f"{key}: {line}" if key else line for key, line in lines.items() if key not in outer]
+
+
+def _sentence(detail: ErrorDetails, record: type[BaseModel]) -> tuple[str, str]:
+    loc, kind, context = detail["loc"], detail["type"], detail.get("ctx", {})
+    key = _key(loc)
     found = detail["input"]
+    if kind == "extra_forbidden":
+        known = ", ".join(_known_keys(record, loc[:-1])) or "one of those in the documentation"
+        return key, f"this key is unknown; expected {known}"
+    if kind == "missing":
+        return key, "is missing"
+    if kind == "union_tag_not_found":
+        return f"{key}.kind", "is missing"
+    if kind == "union_tag_invalid":
+        return f"{key}.kind", f"found {context['tag']!r}; expected {context['expected_tags']}"
+    message = detail["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if kind == "value_error" and isinstance(found, dict):
-        return message if key == "the file" else f"{key}: {message}"
+        return key, message
     if kind == "value_error":
-        return f"{key}: found {found!r}; {message}"
-    return f"{key}: found {found!r}; expected {message}"
+        return key, f"found {found!r}; {message}"
+    plain = {
+        "too_short": f"at least {context.get('min_length')} entries",
+        "too_long": f"at most {context.get('max_length')} entries",
+        "string_too_short": f"at least {context.get('min_length')} characters",
+        "string_too_long": f"at most {context.get('max_length')} characters",
+        "model_type": "a table",
+        "dict_type": "a table",
+        "tuple_type": "a list",
+    }
+    return key, f"found {found!r}; expected {plain.get(kind, message)}"
 
 
-def _is_union_tag(part: int | str) -> bool:
-    """Pydantic puts the chosen kind of a task into the path; no such key stands in the file."""
-    return isinstance(part, str) and part in {"binary", "multiclass", "ordinal", "regression", "segmentation"}
+def _key(loc: tuple[int | str, ...]) -> str:
+    """The key as it stands in the file: pydantic adds which form it tried, and the chosen kind of a task."""
+    named = [
+        p
+        for place, p in enumerate(loc)
+        if not (isinstance(p, str) and PYDANTIC_PART.fullmatch(p)) and not (place == 2 and loc[0] == "tasks")
+    ]
+    return ".".join(map(str, named))
+
+
+def _known_keys(record: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """The keys of the table at `loc`, or nothing where the file's own names stand on the way."""
+    for part in loc:
+        field = record.model_fields.get(str(part))
+        kinds = [field.annotation, *get_args(field.annotation)] if field else []
+        inner = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if not inner:
+            return []
+        record = inner[0]
+    return list(record.model_fields)

@@ -44,6 +44,10 @@ class ArraySpec:
         return math.prod(self.shape)
 
 
+def _sound(spec: ArraySpec) -> bool:
+    return isinstance(spec.name, str) and all(type(side) is int and 0 < side < 2**40 for side in spec.shape)
+
+
 @dataclass(frozen=True)
 class Schema:
     """The ordered list of arrays that may cross between one site and the hub."""
@@ -64,14 +68,21 @@ class Schema:
 
     @classmethod
     def from_json(cls, text: str) -> Schema:
-        """Raises ValueError for anything that is not a list of `[name, shape]` with distinct names."""
-        entries = json.loads(text)
-        arrays = tuple(ArraySpec(str(name), tuple(int(side) for side in shape)) for name, shape in entries)
-        if len({spec.name for spec in arrays}) != len(arrays) or any(
-            side <= 0 for spec in arrays for side in spec.shape
+        """Raises ValueError for anything that `to_json` does not write, and for groups that lie in pieces."""
+        try:
+            entries = json.loads(text)
+            schema = cls(tuple(ArraySpec(name, tuple(shape)) for name, shape in entries))
+            sound = schema.to_json() == text and all(_sound(spec) for spec in schema.arrays)
+        except (ValueError, TypeError, RecursionError):
+            sound = False
+        if not sound:
+            raise ValueError("a schema is a list of [name, shape] in one spelling")
+        names = [spec.name for spec in schema.arrays]
+        if len(set(names)) != len(names) or sum(where.stop - where.start for where in schema.groups.values()) != (
+            schema.size
         ):
-            raise ValueError("a schema needs distinct names and positive sides")
-        return cls(arrays)
+            raise ValueError("a schema needs distinct names, and the arrays of a group one after the other")
+        return schema
 
     @classmethod
     def of(cls, arrays: Named) -> Schema:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import mmap
 import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +28,7 @@ def write_state(path: Path, arrays: Mapping[str, NDArray[np.float32]], stamp: Ma
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(descriptor)
     try:
-        save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, name, metadata=dict(stamp))
+        save_file({k: np.asarray(v, order="C") for k, v in arrays.items()}, name, metadata=dict(stamp))
         with open(name, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(name, path)
@@ -54,13 +56,25 @@ def read_state(path: Path) -> Arrays:
             continue
         if not isinstance(entry, dict) or entry.get("dtype") != "F32":
             raise Problem(str(path), f"{name} is not float32", remedy="this file was not written by polyward")
-        begin, end = entry["data_offsets"]
-        shape = tuple(int(side) for side in entry["shape"])
-        if start + end > len(mapped) or (end - begin) != 4 * int(np.prod(shape, dtype=np.int64)):
+        shape, begin = _place(entry)
+        count = math.prod(shape)
+        if begin < 0 or start + begin + 4 * count > len(mapped):
             raise Problem(str(path), f"{name} does not fit into the file", remedy="take it from a backup")
-        values = np.frombuffer(mapped, "<f4", count=(end - begin) // 4, offset=start + begin)
-        arrays[name] = values.reshape(shape)
+        arrays[name] = np.frombuffer(mapped, "<f4", count=count, offset=start + begin).reshape(shape)
     return arrays
+
+
+def _place(entry: dict[str, object]) -> tuple[tuple[int, ...], int]:
+    """Shape and first byte of an array; a place before the data where the entry makes no sense."""
+    shape, offsets = entry.get("shape"), entry.get("data_offsets")
+    if not (_is_list_of_sizes(shape) and _is_list_of_sizes(offsets) and len(offsets) == 2):
+        return (), -1
+    fits = offsets[1] - offsets[0] == 4 * math.prod(shape)
+    return tuple(shape), offsets[0] if fits else -1
+
+
+def _is_list_of_sizes(value: object) -> TypeGuard[list[int]]:
+    return isinstance(value, list) and all(type(side) is int and side >= 0 for side in value)
 
 
 def _header(path: Path) -> tuple[dict[str, object], int]:
@@ -73,7 +87,9 @@ def _header(path: Path) -> tuple[dict[str, object], int]:
             if not isinstance(header, dict):
                 raise TypeError
     except FileNotFoundError:
-        raise Problem(str(path), "there is no such file") from None
-    except (ValueError, TypeError):
-        raise Problem(str(path), "is damaged", expected="a safetensors file") from None
+        raise Problem(str(path), "there is no such file", remedy="check the path") from None
+    except OSError as error:
+        raise Problem(str(path), f"cannot be read ({error.strerror})", expected="a safetensors file") from None
+    except (ValueError, TypeError, RecursionError):
+        raise Problem(str(path), "is damaged, or of another kind", expected="a safetensors file") from None
     return header, 8 + length

@@ -9,11 +9,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from polyward_shared.reading import Frozen, read_toml
+from polyward_shared.reading import Frozen, formed, read_toml
 from polyward_shared.tasks import Task, TaskName
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[
+    str, formed(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", "1 to 63 letters, digits, dots, underscores or dashes")
+]
+Digest = Annotated[str, formed(r"[0-9a-f]{64}", "a digest of 64 hexadecimal digits")]
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0, lt=10)]
 
@@ -29,9 +31,12 @@ class Image(Frozen):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.spacing is not None and (len(self.spacing) != len(self.size) or min(self.spacing) <= 0):
-            raise ValueError("spacing needs one positive number for each of the image's dimensions")
+            raise ValueError(
+                f"spacing: found {list(self.spacing)}; expected a positive number for each of the {len(self.size)} "
+                "dimensions of size"
+            )
         if isinstance(self.intensity, tuple) and self.intensity[0] >= self.intensity[1]:
-            raise ValueError("intensity needs a lower bound below the upper one")
+            raise ValueError(f"intensity: found {list(self.intensity)}; expected the lower bound first")
         return self
 
 
@@ -97,6 +102,12 @@ class Evaluation(Frozen):
 
     splits: tuple[Literal["val", "test"], ...] = ("val", "test")
     every: Positive = 1
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(set(self.splits)) != len(self.splits):
+            raise ValueError(f"splits: found {list(self.splits)}; expected each split once")
+        return self
 
 
 class Wire(Frozen):

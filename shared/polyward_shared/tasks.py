@@ -26,7 +26,16 @@ def _task_name(name: str) -> str:
 
 
 TaskName = Annotated[str, AfterValidator(_task_name)]
-ClassNames = Annotated[tuple[str, ...], Field(min_length=2, max_length=200)]
+
+
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) != len(names) or not all(name.strip() for name in names):
+        raise ValueError("expected class names that differ and are not empty")
+    return names
+
+
+ClassNames = Annotated[tuple[str, ...], Field(min_length=2, max_length=200), AfterValidator(_distinct)]
+Foreground = Annotated[tuple[str, ...], Field(min_length=1, max_length=100), AfterValidator(_distinct)]
 
 
 class _Task(Frozen):
@@ -64,7 +73,7 @@ class Segmentation(_Task):
     """A mask file for each image; `classes` names the foreground labels 1, 2, ... in order."""
 
     kind: Literal["segmentation"]
-    classes: tuple[str, ...] = Field(default=("foreground",), min_length=1, max_length=100)
+    classes: Foreground = ("foreground",)
 
 
 Task = Annotated[Binary | Multiclass | Ordinal | Regression | Segmentation, Field(discriminator="kind")]

@@ -75,7 +75,7 @@ def read_order(message: Message) -> Order:
             payload=_payload(records),
         )
         _nothing_else(records)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise Refused(Code.MALFORMED_ORDER, str(error)) from None
     return order
 
@@ -162,7 +162,7 @@ def read_report(message: Message) -> Report:
             payload=_payload(records),
         )
         _nothing_else(records)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise Refused(Code.MALFORMED_ORDER, str(error)) from None
     return report
 
@@ -171,7 +171,7 @@ def _header(records: Records, name: str, keys: set[str]) -> Mapping[str, object]
     header = records.pop(name, None)
     if not isinstance(header, ConfigRecord) or set(header) != keys:
         raise ValueError(f"expected a record {name!r} with the keys {sorted(keys)}")
-    if header["protocol"] != PROTOCOL:
+    if _count(header["protocol"]) != PROTOCOL:
         raise ValueError(f"protocol {header['protocol']!r}, this side speaks {PROTOCOL}")
     return dict(header)
 

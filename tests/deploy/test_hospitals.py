@@ -31,7 +31,7 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_hospitals(tmp_path_factory.mktemp("hospitals"), images=40, size=32).parent
+    return write_hospitals(tmp_path_factory.mktemp("hospitals"), images=200, size=32).parent
 
 
 def test_study_and_sites_are_valid_and_fit_together(folder: Path) -> None:
@@ -94,7 +94,7 @@ def test_hospitals_differ_in_size_and_lack_some_labels(folder: Path) -> None:
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_same_seed_same_bytes(tmp_path: Path, dimensions: int) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        write_hospitals(tmp_path / name, hospitals=2, images=10, size=16, seed=seed, dimensions=dimensions)
+        write_hospitals(tmp_path / name, hospitals=2, images=20, size=16, seed=seed, dimensions=dimensions)
     first, second, other = (bytes_of(tmp_path / name) for name in "abc")
     assert first == second
     differing = {name for name in first.keys() & other.keys() if first[name] != other[name]}
@@ -102,7 +102,7 @@ def test_same_seed_same_bytes(tmp_path: Path, dimensions: int) -> None:
 
 
 def test_volumes(tmp_path: Path) -> None:
-    study = read_study(write_hospitals(tmp_path, hospitals=2, images=10, size=16, dimensions=3))
+    study = read_study(write_hospitals(tmp_path, hospitals=2, images=20, size=16, dimensions=3))
     assert study.image.size == (16, 16, 16)
     row = next(row for row in rows_of(tmp_path / "data" / "riverside") if row["structures"])
     for column in ("path", "structures"):
@@ -120,7 +120,7 @@ def test_every_file_that_a_person_reads_says_generated(folder: Path) -> None:
 
 
 def test_more_hospitals_than_patterns_have_names_of_their_own(tmp_path: Path) -> None:
-    write_hospitals(tmp_path, hospitals=6, images=10, size=16)
+    write_hospitals(tmp_path, hospitals=6, images=20, size=16)
     assert rows_of(tmp_path / "data" / "riverside") != rows_of(tmp_path / "data" / "riverside2")
 
 
@@ -145,7 +145,7 @@ def test_labels_follow_the_anatomy() -> None:
 
 
 @pytest.mark.parametrize(
-    ("hospitals", "images", "size", "dimensions"), [(1, 40, 32, 2), (2, 2, 32, 2), (2, 40, 20, 2), (2, 40, 32, 4)]
+    ("hospitals", "images", "size", "dimensions"), [(1, 40, 32, 2), (2, 5, 32, 2), (2, 40, 20, 2), (2, 40, 32, 4)]
 )
 def test_impossible_requests_are_refused(
     tmp_path: Path, hospitals: int, images: int, size: int, dimensions: int

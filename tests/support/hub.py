@@ -7,6 +7,8 @@ import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -41,6 +43,15 @@ class Hub:
     superexec_secret: bytes = field(default_factory=lambda: secrets.token_hex(32).encode())
     authority: Authority = field(default_factory=Authority.create)
     process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
 
     @property
     def address(self) -> str:

@@ -29,13 +29,13 @@ def make_study(*, tasks: Sequence[str] = tuple(TASKS), **changes: Any) -> Study:
         "id": "toy",
         "seed": 3,
         "rounds": 2,
-        "image": {"size": [16, 16]},
+        "image": {"size": [16, 16], "intensity": [0.0, 255.0]},
         "encoder": {"filters": 4, "blocks": [1, 1], "groups": 2},
         "tasks": {name: TASKS[name] for name in tasks},
         "training": {"batch": 4, "learning_rate": 0.01},
     }
     for key, value in changes.items():
-        text[key] = {**text[key], **value} if isinstance(value, Mapping) and key != "tasks" and key in text else value
+        text[key] = {**text[key], **value} if isinstance(value, Mapping) and key in text else value
     return Study.model_validate(text)
 
 

@@ -65,6 +65,8 @@ class Gate:
         approval = read_approval(self.site.approved, order.study)
         if approval is None:
             raise Refused(Code.STUDY_NOT_APPROVED, f"study {order.study[:12]} has not been approved here")
+        if order.round > approval.study.rounds:
+            raise Refused(Code.POLICY, f"round {order.round} of a study that has {approval.study.rounds}")
         return approval
 
     def _report(self, order: Order, approval: Approval) -> tuple[Report, dict[str, object]]:
@@ -158,16 +160,18 @@ class Gate:
 
     def _refusal(self, refused: Refused, order: Order | None, message: Message) -> Message:
         log.warning("refused: %s", refused)
-        self._sent.append(
-            {
-                "at": _now(),
-                "what": "refusal",
-                "code": refused.code,
-                "kind": message.metadata.message_type[:60],
-                "study": order.study if order else "",
-                "round": order.round if order else 0,
-            }
-        )
+        line = {
+            "at": _now(),
+            "what": "refusal",
+            "code": refused.code,
+            "kind": message.metadata.message_type[:60],
+            "study": order.study if order else "",
+            "round": order.round if order else 0,
+        }
+        try:
+            self._sent.append(line)
+        except OSError as error:  # a code holds nothing of the site's, and a silent gate would hold up the study
+            log.error("the sent-ledger cannot be written (%s); only refusals leave", error)
         return refusal_message(refused.code, message)
 
 

@@ -21,6 +21,8 @@ from polyward_client.gate.fleet import Fleet, MisshapenOrder
 
 log = logging.getLogger(__name__)
 
+# What a call may raise when the way to the hub is disturbed. ValueError: a portal that answers with a page.
+DISTURBED = (httpx.HTTPError, ValueError, OSError)
 PAUSES = (0.2, 0.5, 1.0, 2.0)  # seconds between attempts to get online; the last one repeats
 BEAT = 0.8  # of the interval that the hub was told: the rest is for the way
 CLOCK_TOLERANCE = 5.0  # seconds; the hub refuses signatures from further in the future (or 305 s in the past)
@@ -103,11 +105,11 @@ class FleetLink:
         self._ended.set()
         self._check_now.set()
         if self._keeper.is_alive():
-            self._keeper.join()
+            self._keeper.join(timeout=5.0)  # it may be waiting for a hub that does not answer
         if self._state is LinkState.ONLINE:
             try:
                 self._fleet.deactivate(self._node_id)
-            except httpx.HTTPError as error:
+            except DISTURBED as error:
                 log.info("the hub was not told that this node goes offline: %s", error)
         self._online.clear()
         self._enter(LinkState.CLOSED)
@@ -119,7 +121,7 @@ class FleetLink:
             return None
         try:
             head = self._fleet.announced(self._node_id)
-        except httpx.HTTPError as error:
+        except DISTURBED as error:
             self._failed(error)
             return None
         if head is None:
@@ -129,7 +131,7 @@ class FleetLink:
             return self._fleet.fetch(self._node_id, metadata, tree)
         except (ObjectPullError, MisshapenOrder) as error:
             log.warning("an order of run %d was dropped: %s", metadata.run_id, error)
-        except httpx.HTTPError as error:
+        except DISTURBED as error:
             log.warning("an order of run %d was lost on the way: %s", metadata.run_id, error)
             self._failed(error)
         return None
@@ -145,7 +147,7 @@ class FleetLink:
                 self._fleet.answer(self._node_id, message, seconds_worked)
             except httpx.TransportError as error:
                 self._failed(error)
-            except (httpx.HTTPStatusError, ObjectPushError) as error:
+            except (*DISTURBED, ObjectPushError) as error:
                 log.warning("the hub did not take the reply to run %d: %s", message.metadata.run_id, error)
                 return False
             else:
@@ -163,9 +165,9 @@ class FleetLink:
                 elif not self._fleet.heartbeat(self._node_id, self._heartbeat_seconds):
                     self._node_id = 0
                     continue
-            except httpx.HTTPError as error:
+            except DISTURBED as error:
                 self._online.clear()
-                if isinstance(error, httpx.HTTPStatusError) and self._node_id != 0:
+                if self._node_id != 0 and refused(error):
                     self._node_id = 0  # the hub no longer knows this id: activate the key again
                     continue
                 self._enter(self._explain(error))
@@ -180,7 +182,7 @@ class FleetLink:
             self._check_now.wait(pause)
             self._check_now.clear()
 
-    def _failed(self, error: httpx.HTTPError) -> None:
+    def _failed(self, error: Exception) -> None:
         """Have the keeper look at once, and nobody else use the connection before it has."""
         log.info("a call to the hub failed: %s", error)
         self._online.clear()
@@ -192,7 +194,7 @@ class FleetLink:
             log.log(logging.INFO if state in (LinkState.ONLINE, LinkState.CLOSED) else logging.WARNING, ADVICE[state])
         self._state = state
 
-    def _explain(self, error: httpx.HTTPError) -> LinkState:
+    def _explain(self, error: Exception) -> LinkState:
         """Return what an error says about the link."""
         if not isinstance(error, httpx.HTTPStatusError):
             return LinkState.UNTRUSTED if "CERTIFICATE_VERIFY_FAILED" in str(error) else LinkState.UNREACHABLE
@@ -207,6 +209,11 @@ class FleetLink:
         waited = time.monotonic() - self._refused_since
         stale = waited < STALE_INTERVALS * self._heartbeat_seconds
         return LinkState.STILL_ACTIVE if stale else LinkState.NOT_REGISTERED
+
+
+def refused(error: Exception) -> bool:
+    """Return whether the hub itself said no, and not a proxy that cannot reach it."""
+    return isinstance(error, httpx.HTTPStatusError) and error.response.status_code < 500
 
 
 def clock_difference(response: httpx.Response) -> float:

@@ -64,8 +64,13 @@ class RemoteTrainer:
         raise Refused(Code.TRAINER_DIED, f"{RESTARTS} times over one order")
 
     def _stream(self, ask: Ask, watch: Watcher) -> Reply:
-        replies: Iterable[Reply] = self._ask(ask, wait_for_ready=True, timeout=None)
-        self._await_channel()
+        call = self._ask(ask, wait_for_ready=True, timeout=None)
+        replies: Iterable[Reply] = call
+        try:
+            self._await_channel()
+        except Refused:
+            call.cancel()  # type: ignore[no-untyped-call]  # nobody would hear the answer
+            raise
         for reply in replies:
             if reply.failed is not None:
                 raise Refused(reply.failed.code, reply.failed.detail)

@@ -14,6 +14,8 @@ from polyward_client.port.interface import Done, Failed, Progress, Trainer, Work
 from polyward_client.port.wires import OPTIONS, SERVICE, Ask, Reply, ask_from_bytes, to_bytes
 from polyward_shared.problems import Code, Refused
 
+GONE_SECONDS = 1.0  # between looks whether the gate still listens
+
 
 def serve(trainer: Trainer, socket: Path) -> grpc.Server:
     """Starts answering on `socket` (only this user may connect) and returns the running server.
@@ -45,7 +47,7 @@ def _answer(trainer: Trainer, ask: Ask, context: grpc.ServicerContext) -> Iterat
     if ask.work is None:
         yield Reply(failed=Failed(code=Code.INTERNAL, detail="no work in the request"))
         return
-    yield from _worked(trainer, ask.what, ask.work)
+    yield from _worked(trainer, ask.what, ask.work, context)
 
 
 def _described(trainer: Trainer, study: str) -> Reply:
@@ -55,9 +57,9 @@ def _described(trainer: Trainer, study: str) -> Reply:
         return Reply(failed=Failed(code=refused.code, detail=refused.detail))
 
 
-def _worked(trainer: Trainer, what: str, work: Work) -> Iterator[Reply]:
+def _worked(trainer: Trainer, what: str, work: Work, context: grpc.ServicerContext) -> Iterator[Reply]:
     """Runs the work beside the stream. The work goes on when the gate is gone: its result waits in the spool."""
-    stream: queue.Queue[Reply] = queue.Queue()
+    stream: queue.Queue[Reply | None] = queue.Queue()
 
     def watch(progress: Progress) -> None:
         stream.put(Reply(progress=progress))
@@ -68,10 +70,15 @@ def _worked(trainer: Trainer, what: str, work: Work) -> Iterator[Reply]:
             stream.put(Reply(done=done))
         except Refused as refused:
             stream.put(Reply(failed=Failed(code=refused.code, detail=refused.detail)))
+        finally:
+            stream.put(None)  # a bug in the trainer ends the stream too; its traceback is in the trainer's log
 
     threading.Thread(target=run, name="work", daemon=True).start()
-    while True:
-        reply = stream.get()
-        yield reply
-        if reply.progress is None:
+    while context.is_active():  # a gate that was started again asks anew, and needs this thread
+        try:
+            reply = stream.get(timeout=GONE_SECONDS)
+        except queue.Empty:
+            continue
+        if reply is None:
             return
+        yield reply

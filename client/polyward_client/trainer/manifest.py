@@ -24,6 +24,7 @@ from polyward_shared.tasks import Binary, Multiclass, Ordinal, Regression, Segme
 SPLITS = ("train", "val", "test")
 FIXED = ("path", "patient_id", "split")
 SHOWN_ERRORS = 20
+LARGEST_NUMBER = 1e18  # its square still fits into float32
 Label = int | float | Path
 Row = Mapping[str, str]
 
@@ -194,7 +195,7 @@ def _value(text: str, task: Task, column: str) -> int | float:
             number = float(text)
         except ValueError:
             number = math.nan
-        if not math.isfinite(number):
+        if not abs(number) < LARGEST_NUMBER:
             raise _RowError(column, repr(text), "a number", "correct the cell, or empty it if it is not known")
         return number
     names = task.classes if isinstance(task, Multiclass | Ordinal) else ("0", "1")

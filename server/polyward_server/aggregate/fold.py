@@ -38,7 +38,9 @@ def fits(update: Flat, base: Flat) -> bool:
     """Whether every value [n] is finite and no value moved further than the sum can hold."""
     for begin in range(0, base.size, SLICE):
         part = slice(begin, begin + SLICE)
-        if not (np.abs(update[part] - base[part]) < LARGEST_CHANGE).all():  # false for NaN as well
+        with np.errstate(over="ignore", invalid="ignore"):
+            change = np.abs(update[part] - base[part])
+        if not (change < LARGEST_CHANGE).all():  # false for NaN as well
             return False
     return True
 

@@ -137,18 +137,19 @@ class RunGrid(HttpGrid):
                     return [reply]
         return []
 
-    def discard(self, message_ids: Iterable[str]) -> int:
-        """Drop the replies that have arrived for these messages, unread; return how many there were.
+    def discard(self, message_ids: Iterable[str]) -> set[str]:
+        """Drop the replies to these messages that have arrived, unread; return the messages that they answered.
 
-        A reply that nobody fetches stays in the SuperLink's memory until the run ends.
+        Call it now and then for orders that are no longer waited for: a reply that nobody fetches stays in the
+        SuperLink's memory until the run ends.
         """
         wanted = set(message_ids)
         with run_lost():
             self._ask(wanted - self._announced.keys())
-            late = [self._announced.pop(message_id) for message_id in wanted & self._announced.keys()]
-            for reply in late:
-                self._confirm(reply)
-        return len(late)
+            answered = wanted & self._announced.keys()
+            for message_id in answered:
+                self._confirm(self._announced.pop(message_id))
+        return answered
 
     def _ask(self, message_ids: set[str]) -> None:
         """Note the replies that the SuperLink announces; it announces each once."""

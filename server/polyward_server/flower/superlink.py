@@ -31,6 +31,7 @@ from pydantic import BaseModel, ConfigDict
 if TYPE_CHECKING:  # Flower reads its environment when imported, so it is imported after `_quiet`
     from fastapi import FastAPI
     from flwr.superlink.config_loader import SuperLinkLifespanConfig
+    from starlette.middleware import Middleware
 
 IN_MEMORY = ":flwr-in-memory:"
 SHORTEST_HEARTBEAT = 1.0  # seconds; Flower's own floor of 10 keeps a killed gate "online" for 20
@@ -134,10 +135,23 @@ def build_app(config: SuperLinkConfig) -> "FastAPI":
 
     setattr(fleet_handlers, "HEARTBEAT_MIN_INTERVAL", SHORTEST_HEARTBEAT)  # noqa: B010 (not ours to assign)
     logging.getLogger("flwr").setLevel(logging.WARNING)
+    logging.getLogger("flwr").addFilter(_worth_a_line)
+    logging.getLogger("uvicorn.error").addFilter(_worth_a_line)
     app = create_app(_lifespan_config(config), SuperLinkLifespan)
-    app.user_middleware = [layer for layer in app.user_middleware if layer.cls.__name__ not in IDLE_LAYERS]
+    app.user_middleware = [layer for layer in app.user_middleware if name_of(layer) not in IDLE_LAYERS]
     gc.freeze()  # the modules loaded by now stay: without this each full collection walks them
     return app
+
+
+def name_of(layer: "Middleware") -> str:
+    """Return the name of a layer's class."""
+    return getattr(layer.cls, "__name__", "")
+
+
+def _worth_a_line(record: logging.LogRecord) -> bool:
+    """Drop two lines: a refused call (any stranger could fill the log) and idle connections cut at the end."""
+    text = record.getMessage()
+    return "[ApiError:" not in text and "timeout graceful shutdown" not in text
 
 
 def _lifespan_config(config: SuperLinkConfig) -> "SuperLinkLifespanConfig":

@@ -25,8 +25,7 @@ def data(tmp_path: Path) -> Dataset:
 def test_images_and_masks_are_those_of_the_files(data: Dataset) -> None:
     (values, mask), _ = picture(7)
     batch = data.batch(np.array([7]), CPU)
-    low, high = int(values.min()), int(values.max())
-    assert torch.allclose(batch.images[0, 0], torch.from_numpy((values.astype(np.float32) - low) / (high - low)))
+    assert torch.allclose(batch.images[0, 0], torch.from_numpy(values.astype(np.float32) / 255))
     assert torch.equal(batch.targets["mask"][0], torch.from_numpy(mask // 255))
 
 
@@ -76,7 +75,10 @@ def test_target_statistics_rest_on_training_labels(data: Dataset) -> None:
 
 
 def test_volumes(tmp_path: Path) -> None:
-    site, study = write_site(tmp_path, tasks=["bright"]), make_study(tasks=["bright"], image={"size": [4, 8, 8]})
+    site, study = (
+        write_site(tmp_path, tasks=["bright"]),
+        make_study(tasks=["bright"], image={"size": [4, 8, 8], "intensity": "minmax"}),
+    )
     for number in range(20):
         np.savez(site.root / f"{number}.npz", image=np.full((4, 4, 4), number) + np.arange(4))
     site.manifest.write_text(site.manifest.read_text().replace(".png,p", ".npz,p"))

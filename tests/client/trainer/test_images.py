@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
 from polyward_client.trainer.images import extent, read_image, read_mask
 from polyward_shared.problems import Problem
@@ -24,7 +24,7 @@ def write_dicom(path: Path, values: np.ndarray[Any, Any], **tags: Any) -> None:
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
+    dataset.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
     dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
     dataset.PatientName = PATIENT
     dataset.SeriesInstanceUID = "1.2.3"
@@ -86,7 +86,7 @@ def test_nifti_is_turned_to_right_anterior_superior(tmp_path: Path) -> None:
 
 def test_nifti_with_swapped_axes_states_the_size_that_it_is_read_with(tmp_path: Path) -> None:
     swapped = np.array([[0, 0, 2, 0], [1, 0, 0, 0], [0, 3, 0, 0], [0, 0, 0, 1]], float)
-    nibabel.save(  # type: ignore[no-untyped-call]
+    nibabel.save(
         nibabel.Nifti1Image(np.zeros((2, 3, 4), np.float32), swapped),  # type: ignore[no-untyped-call]
         tmp_path / "v.nii",
     )
@@ -159,7 +159,7 @@ def test_a_small_file_that_claims_to_be_huge_is_refused(tmp_path: Path) -> None:
     chunk = struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
     (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 0) + b"IDAT" + b"\0" * 4)
     huge = nibabel.Nifti1Header()  # type: ignore[no-untyped-call]
-    huge.set_data_shape((30000, 30000, 30000))
+    huge.set_data_shape((30000, 30000, 30000))  # type: ignore[no-untyped-call]
     (tmp_path / "bomb.nii").write_bytes(bytes(huge.binaryblock) + b"\0" * 4)
     for name, dims in (("bomb.png", 2), ("bomb.nii", 3)):
         with pytest.raises(Problem, match=r"states a size|DecompressionBomb"):

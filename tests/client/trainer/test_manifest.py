@@ -89,6 +89,7 @@ BROKEN = {
     "class number": (cell(7, "shape", "3"), "row 7, column shape: found '3'; expected one of disc, bar, cross"),
     "grade": (cell(8, "grade", "0"), "row 8, column grade: found '0'; expected one of 1, 2, 3"),
     "not a number": (cell(9, "area", "big"), "row 9, column area: found 'big'; expected a number"),
+    "a number too large for float32": (cell(9, "area", "1e30"), "row 9, column area: found '1e30'; expected a number"),
     "NaN": (cell(9, "area", "nan"), "row 9, column area: found 'nan'; expected a number"),
     "mask of another size": (
         small_mask,

@@ -1,0 +1,143 @@
+"""Results -> one HTML page that needs nothing else: no scripts, no fonts or pictures from anywhere, light and dark."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from polyward_deploy.arms import Arm
+from polyward_deploy.plots import curves, heat_map
+from polyward_deploy.results import ABSENT, ARM_NAMES, Cell, Results, Turn, shown, table, verdict
+from polyward_shared.tasks import LOWER_IS_BETTER
+
+METRIC_NAMES = {
+    "auroc": "AUROC",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "kappa": "weighted kappa",
+    "mae": "mean absolute error",
+    "r2": "R²",
+    "dice": "Dice",
+    "loss": "loss",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RoundLine:
+    """One round of an arm; a digest only where the arm has one encoder."""
+
+    round: int
+    seconds: float
+    down: int
+    up: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class ArmRounds:
+    """All rounds of an arm, and their sum."""
+
+    arm: Arm
+    lines: tuple[RoundLine, ...]
+    sites: tuple[tuple[str, str], ...]  # local arm: each site's last digest
+
+    @property
+    def total(self) -> RoundLine:
+        lines = self.lines
+        return RoundLine(
+            len(lines), sum(x.seconds for x in lines), sum(x.down for x in lines), sum(x.up for x in lines), ""
+        )
+
+
+def write_report(folder: Path, results: Results) -> Path:
+    """Writes `report.html` into the folder and returns its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "report.html"
+    path.write_text(page(results), encoding="utf-8")
+    return path
+
+
+def page(results: Results) -> str:
+    """The page's text; the same results give the same text."""
+    environment = Environment(
+        loader=PackageLoader("polyward_deploy"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        figure=shown, amount=_amount, metric=lambda name: METRIC_NAMES.get(name, name), arrow=_arrow, duration=_duration
+    )
+    cells = table(results)
+    rounds = [_arm_rounds(arm, results.turns) for arm in ("federated", "fedavg", "local")]
+    return environment.get_template("report.html.j2").render(
+        results=results,
+        study=results.study,
+        started=_date(results.started),
+        absent=ABSENT,
+        arms=ARM_NAMES,
+        by_site=[(site, list(group)) for site, group in groupby(cells, lambda cell: cell.site)],
+        counted=_counted(cells),
+        verdict=verdict(cells),
+        heat_map=heat_map(cells) if cells else None,
+        curves=curves(results),
+        tasks=list(results.study.tasks),
+        rounds=[arm for arm in rounds if arm.lines],
+        settings=json.dumps(results.study.model_dump(mode="json"), indent=2, ensure_ascii=False),
+    )
+
+
+def _counted(cells: Iterable[Cell]) -> tuple[int, int]:
+    gains = [cell.gain for cell in cells if cell.gain is not None]
+    return sum(gain > 0 for gain in gains), len(gains)
+
+
+def _arm_rounds(arm: Arm, turns: Sequence[Turn]) -> ArmRounds:
+    own = sorted((turn for turn in turns if turn.arm == arm), key=lambda turn: (turn.round, turn.site))
+    lines = []
+    for number, group in groupby(own, lambda turn: turn.round):
+        found = list(group)
+        digest = found[0].digest if not found[0].site else ""
+        seconds, down, up = (
+            sum(values) for values in zip(*((t.seconds, t.bytes_down, t.bytes_up) for t in found), strict=True)
+        )
+        lines.append(RoundLine(number, seconds, down, up, digest))
+    return ArmRounds(arm, tuple(lines), tuple({turn.site: turn.digest for turn in own if turn.site}.items()))
+
+
+def _amount(count: int) -> str:
+    """Bytes as people read them; a dash where nothing crossed."""
+    if not count:
+        return ABSENT
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} B"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def _arrow(metric: str) -> str:
+    return "↓" if metric in LOWER_IS_BETTER else "↑"
+
+
+def _date(text: str) -> str:
+    """The date without fractions of seconds, as it is where it cannot be read."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    return f"{moment:%d %B %Y, %H:%M} {moment.tzname() or ''}".strip()

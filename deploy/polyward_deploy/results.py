@@ -1,0 +1,275 @@
+"""What a simulation found: every figure as a row, what it rests on, and the site x task table that people read.
+
+Absent is absent: a figure that nobody measured has no row, an empty cell in files and a dash on the screen.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import astuple, dataclass, field, fields
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from polyward_deploy.arms import Arm
+from polyward_shared.messages import Stage
+from polyward_shared.problems import Problem
+from polyward_shared.reading import Frozen
+from polyward_shared.study import Study
+from polyward_shared.tasks import LOWER_IS_BETTER, METRICS
+
+ABSENT = "\N{EN DASH}"
+ARM_NAMES: dict[Arm, str] = {"local": "Local only", "federated": "Federated", "fedavg": "Full FedAvg"}
+FRACTIONS = frozenset({"dice"})  # means over cases of a number between 0 and 1
+Z = 1.96  # 95 %
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One figure of one task of one site in one arm, with the number of cases behind it."""
+
+    arm: Arm
+    round: int
+    site: str
+    task: str
+    split: str
+    stage: Stage
+    metric: str
+    value: float
+    count: int
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.value) or self.count < 1:
+            raise ValueError(f"found value = {self.value}, count = {self.count}; an absent figure has no row")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One committed round of an arm; in the local arm of one site. Round 0 is the first state."""
+
+    arm: Arm
+    round: int
+    site: str = ""
+    digest: str  # of the encoder
+    seconds: float
+    bytes_down: int = 0  # hub to sites
+    bytes_up: int = 0  # sites to hub
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteData:
+    """What a site brought. `labels` counts training labels and names every task of the site."""
+
+    name: str
+    images: int
+    labels: dict[str, int]
+    note: str = ""  # such as its scanner
+
+
+class Results(Frozen):
+    """Everything that a simulation leaves to be read."""
+
+    study: Study
+    started: str  # date and time as ISO 8601
+    seconds: float
+    machine: str
+    generated: bool  # the images are generated: nothing here is about patients
+    software: dict[str, str]
+    sites: tuple[SiteData, ...]
+    turns: tuple[Turn, ...]
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A figure at the end of an arm; `interval` is a rough 95 % one, where value and count alone give it."""
+
+    value: float
+    count: int
+    interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One task at one site: its primary metric on the test split at the end of each arm."""
+
+    site: str
+    task: str
+    metric: str
+    values: Mapping[Arm, Value] = field(default_factory=dict)
+
+    @property
+    def gain(self) -> float | None:
+        """Federated against local only, positive when federation is better; only over the same number of cases."""
+        federated, local = self.values.get("federated"), self.values.get("local")
+        if federated is None or local is None or federated.count != local.count:
+            return None
+        difference = federated.value - local.value
+        return -difference if self.metric in LOWER_IS_BETTER else difference
+
+    @property
+    def count(self) -> int | None:
+        """The number of test cases, if any arm has a figure."""
+        return max((value.count for value in self.values.values()), default=None)
+
+    @property
+    def best(self) -> frozenset[Arm]:
+        """The arms with the best figure, when there is more than one to choose from."""
+        if len(self.values) < 2:
+            return frozenset()
+        found = [value.value for value in self.values.values()]
+        top = min(found) if self.metric in LOWER_IS_BETTER else max(found)
+        return frozenset(arm for arm, value in self.values.items() if value.value == top)
+
+
+def table(results: Results) -> list[Cell]:
+    """A cell for every task of every site, in the order of the sites and of the study's tasks."""
+    ends = _ends(results.rows)
+    cells = []
+    for site in results.sites:
+        for task in (task for task in results.study.tasks if task in site.labels):
+            metric = METRICS[results.study.tasks[task].kind][0]
+            rows = {
+                arm: ends[arm, site.name, task, metric] for arm in ARM_NAMES if (arm, site.name, task, metric) in ends
+            }
+            values = {arm: Value(row.value, row.count, interval(row)) for arm, row in rows.items()}
+            cells.append(Cell(site=site.name, task=task, metric=metric, values=values))
+    return cells
+
+
+def _ends(rows: Iterable[Row]) -> dict[tuple[Arm, str, str, str], Row]:
+    """The test figures at the end: after the final tuning, else of the arm's last round after training, else before.
+
+    A site that fell out earlier has none; its older figures are no end.
+    """
+    rows = [row for row in rows if row.split == "test"]
+    last: dict[Arm, int] = {}
+    for row in rows:
+        last[row.arm] = max(last.get(row.arm, 0), row.round)
+    ends: dict[tuple[Arm, str, str, str], Row] = {}
+    rank = {Stage.RECEIVED: 0, Stage.TRAINED: 1, Stage.FINAL: 2}
+    for row in sorted(rows, key=lambda row: rank[row.stage]):
+        if row.stage is Stage.FINAL or row.round == last[row.arm]:
+            ends[row.arm, row.site, row.task, row.metric] = row
+    return ends
+
+
+def interval(row: Row) -> tuple[float, float] | None:
+    """A rough 95 % interval, where value and count are enough for one.
+
+    Dice is a mean over cases of a number in [0, 1], whose variance cannot exceed m(1 - m) (Bhatia and Davis 2000), so
+    Wilson's interval (1927) for a proportion is wide enough. AUROC, balanced accuracy and kappa would need the
+    number of cases in each class, an absolute error its spread: for them there is none.
+    """
+    if row.metric not in FRACTIONS or not 0 <= row.value <= 1:
+        return None
+    mean, count = row.value, row.count
+    centre = (mean + Z**2 / (2 * count)) / (1 + Z**2 / count)
+    half = Z / (1 + Z**2 / count) * math.sqrt(mean * (1 - mean) / count + Z**2 / (4 * count**2))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def verdict(cells: Iterable[Cell]) -> str:
+    """How many cells improved and how little that may mean, as sentences."""
+    compared = [(cell.gain, cell.count) for cell in cells if cell.gain is not None and cell.count is not None]
+    if not compared:
+        return "No cell can be compared: federated and local-only figures are needed."
+    better = sum(gain > 0 for gain, _ in compared)
+    worse = sum(gain < 0 for gain, _ in compared)
+    counts = [count for _, count in compared]
+    cases = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+    return (
+        f"Federated against local only: {better} of {len(compared)} cells better, {worse} worse, "
+        f"{len(compared) - better - worse} equal. Each rests on {cases} test cases. "
+        "One seed proves nothing: repeat with others before believing a difference."
+    )
+
+
+def shown(value: float | None, *, signed: bool = False) -> str:
+    """A figure with a number of digits that suits its size."""
+    if value is None:
+        return ABSENT
+    digits = 3 if abs(value) < 10 else 2 if abs(value) < 100 else 1
+    return f"{value:{'+' if signed else ''}.{digits}f}"
+
+
+def print_table(console: Console, cells: Iterable[Cell]) -> None:
+    """The table on a terminal: best figure in bold, gain in green or red, and what it is worth."""
+    cells = list(cells)
+    grid = Table(title="Test figures at the end", title_justify="left", header_style="bold", pad_edge=False)
+    grid.add_column("site", no_wrap=True)
+    grid.add_column("task", no_wrap=True)
+    for heading in ("metric", "n", *(name.lower() for name in ARM_NAMES.values()), "gain"):
+        grid.add_column(heading, justify="left" if heading == "metric" else "right")
+    for place, cell in enumerate(cells):
+        new = place == 0 or cells[place - 1].site != cell.site
+        ends = place + 1 == len(cells) or cells[place + 1].site != cell.site
+        figures = []
+        for arm in ARM_NAMES:
+            text = shown(cell.values[arm].value) if arm in cell.values else ABSENT
+            figures.append(f"[bold]{text}[/]" if arm in cell.best else text)
+        gain = shown(cell.gain, signed=True)
+        colour = "dim" if not cell.gain else "green" if cell.gain > 0 else "red"
+        direction = "↓" if cell.metric in LOWER_IS_BETTER else "↑"
+        count = ABSENT if cell.count is None else str(cell.count)
+        grid.add_row(
+            escape(cell.site) if new else "",
+            escape(cell.task),
+            f"{cell.metric} {direction}",
+            count,
+            *figures,
+            f"[{colour}]{gain}[/]",
+            end_section=ends,
+        )
+    console.print(grid)
+    console.print("↑ higher is better, ↓ lower is better; a positive gain is always better.", style="dim")
+    console.print(verdict(cells), style="dim", highlight=False)
+
+
+def write_results(folder: Path, results: Results) -> None:
+    """`results.json` with everything, `metrics.csv` with every row, `table.csv` with the cells."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results.json").write_text(results.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    _write_csv(folder / "metrics.csv", [f.name for f in fields(Row)], map(astuple, results.rows))
+    header = ["site", "task", "metric", "count", *ARM_NAMES, "gain"]
+    _write_csv(folder / "table.csv", header, map(_line, table(results)))
+
+
+def read_results(folder: Path) -> Results:
+    """What `write_results` wrote. Raises `Problem`."""
+    path = folder / "results.json"
+    try:
+        return Results.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise Problem(str(path), "there is no such file", remedy="run the simulation first") from None
+    except ValidationError as error:
+        raise Problem(str(path), f"is not a file of results ({error.error_count()} mistakes)") from None
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a `metrics.csv`. Raises `Problem`."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return TypeAdapter(list[Row]).validate_python(list(csv.DictReader(file)))
+    except FileNotFoundError:
+        raise Problem(str(path), "there is no such file") from None
+    except ValidationError as error:
+        line, key = (*error.errors()[0]["loc"], "the row")[:2]
+        raise Problem(f"{path}, row {line}", f"{key}: {error.errors()[0]['msg']}") from None
+
+
+def _line(cell: Cell) -> tuple[object, ...]:
+    figures = [cell.values[arm].value if arm in cell.values else None for arm in ARM_NAMES]
+    return cell.site, cell.task, cell.metric, cell.count, *figures, cell.gain
+
+
+def _write_csv(path: Path, header: list[str], lines: Iterable[tuple[object, ...]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(lines)

@@ -1,0 +1,158 @@
+"""The study's digest is its meaning: any change shows, no formatting does."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import tomli_w
+from pydantic import BaseModel
+
+from polyward_shared.problems import Problem
+from polyward_shared.study import Study, read_study
+
+PLAIN: dict[str, Any] = {
+    "id": "breast",
+    "rounds": 3,
+    "image": {"size": [32, 32]},
+    "tasks": {"mask": {"kind": "segmentation"}, "grade": {"kind": "ordinal", "classes": ["low", "high"]}},
+}
+DIGEST = "d60872610b0260295de1f94e56cfcc606b4d69f4824c33b9567e9cea08b8f32e"  # of PLAIN
+# One changed value for every key of every table of a study.
+CHANGES: dict[str, Any] = {
+    "id": "lung",
+    "seed": 1,
+    "rounds": 4,
+    "image.channels": 3,
+    "image.size": [32, 64],
+    "image.intensity": [0.0, 255.0],
+    "image.spacing": [1.0, 1.0],
+    "encoder.kind": None,  # one kind so far
+    "encoder.filters": 32,
+    "encoder.blocks": [1, 2],
+    "encoder.groups": 2,
+    "encoder.start": "a" * 64,
+    "tasks": {"mask": {"kind": "segmentation"}},
+    "topology.kind": None,
+    "training.schedule": "fedper",
+    "training.epochs": 2,
+    "training.branch_epochs": 2,
+    "training.final_epochs": 0,
+    "training.batch": 8,
+    "training.optimiser": "sgd",
+    "training.learning_rate": 0.01,
+    "training.branch_learning_rate": 0.01,
+    "training.weight_decay": 0.0,
+    "training.momentum": 0.5,
+    "training.gradient_clip": 2.0,
+    "training.augmentation": "light",
+    "training.balancer": None,
+    "training.empty_mask": "skip",
+    "sharing.branches": "task",
+    "aggregation.weighting": "uniform",
+    "aggregation.task_exponent": 1.0,
+    "participation.quorum": 3,
+    "participation.task_quorum": {"mask": 1},
+    "participation.deadline_seconds": 60.0,
+    "participation.rejoin_seconds": 5.0,
+    "evaluation.splits": ["test"],
+    "evaluation.every": 2,
+    "wire.codec": "bfloat16",
+    "wire.update_norm": 10.0,
+}
+
+
+def changed(key: str, value: object) -> dict[str, Any]:
+    table, _, name = key.rpartition(".")
+    return {**PLAIN, table: {**PLAIN.get(table, {}), name: value}} if table else {**PLAIN, key: value}
+
+
+def keys_of(record: type[BaseModel], before: str = "") -> Iterator[str]:
+    for name, field in record.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from keys_of(field.annotation, f"{name}.")
+        else:
+            yield before + name
+
+
+def shuffled(value: Any, order: random.Random) -> Any:
+    if not isinstance(value, dict):
+        return value
+    names = order.sample(sorted(value), len(value))
+    return {name: shuffled(value[name], order) for name in names}
+
+
+def test_the_table_of_changes_is_complete() -> None:
+    assert set(keys_of(Study)) == set(CHANGES)
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, value in CHANGES.items() if value is not None])
+def test_any_meaningful_change_changes_the_digest(key: str, value: object) -> None:
+    assert Study.model_validate(changed(key, value)).digest() != Study.model_validate(PLAIN).digest()
+
+
+@pytest.mark.parametrize("part", [{"weight": 2.0}, {"column": "x"}, {"classes": ["high", "low"]}])
+def test_a_changed_task_changes_the_digest(part: dict[str, object]) -> None:
+    tasks = {**PLAIN["tasks"], "grade": {**PLAIN["tasks"]["grade"], **part}}
+    assert Study.model_validate({**PLAIN, "tasks": tasks}).digest() != Study.model_validate(PLAIN).digest()
+
+
+def test_order_formatting_and_stated_defaults_do_not(tmp_path: Path) -> None:
+    wanted = Study.model_validate(PLAIN)
+    full = wanted.model_dump(mode="json", exclude_none=True)
+    for seed in range(5):
+        text = tomli_w.dumps(shuffled(full if seed % 2 else PLAIN, random.Random(seed)))  # noqa: S311  a test's order
+        path = tmp_path / "study.toml"
+        path.write_text("# a comment\n\n" + text.replace(" = ", "   =  "))
+        assert read_study(path).digest() == wanted.digest()
+
+
+def test_the_digest_stays_the_same_for_ever() -> None:
+    """Approvals and ledgers name studies by it: whoever changes this line breaks them."""
+    assert Study.model_validate(PLAIN).canonical().startswith('{"aggregation":{"task_exponent":0.5,"weighting"')
+    assert Study.model_validate(PLAIN).digest() == DIGEST
+
+
+def test_the_canonical_form_is_the_study() -> None:
+    study = Study.model_validate(changed("image.intensity", [0.0, 255.0]))
+    assert Study.model_validate_json(study.canonical()) == study
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (changed("image.size", [30, 32]), r"image.size: found \[30, 32\]; 4 encoder levels need .* multiple of 8"),
+        (changed("encoder.filters", 18), r"encoder.groups: found 4; expected a divisor of encoder.filters \(18\)"),
+        (changed("participation.task_quorum", {"x": 1}), "participation.task_quorum: found 'x'; expected a task"),
+        (changed("image.spacing", [1.0]), r"image: spacing: found \[1.0\]; expected a positive number for each"),
+        (changed("image.spacing", [1.0, 0.0]), "image: spacing: found"),
+        (changed("image.intensity", [5, 5]), r"image: intensity: found \[5.0, 5.0\]; expected the lower bound first"),
+        (changed("image.intensity", "max"), "image.intensity: found 'max'; expected 'minmax' or 'zscore', or a list"),
+        (changed("encoder.start", "abc"), "encoder.start: found 'abc'; expected 'seed', or a digest of 64"),
+        (changed("evaluation.splits", ["val", "val"]), "evaluation: splits: found .* expected each split once"),
+        (changed("tasks.grade", {"kind": "ordinals"}), "tasks.grade.kind: found 'ordinals'; expected 'binary'"),
+        (changed("tasks.grade", {}), "tasks.grade.kind: is missing"),
+        (changed("tasks.segmentation", {"kind": "segmentation", "classes": []}), "tasks.segmentation.classes: found"),
+        (changed("tasks.Bad", {"kind": "binary"}), "tasks.Bad: found 'Bad'; expected a task name of small letters"),
+        (changed("id", "a b"), "id: found 'a b'; expected 1 to 63 letters"),
+        (changed("tasks", {}), "tasks: found {}; expected at least 1 entries"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(tmp_path: Path, data: dict[str, Any], message: str) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text(tomli_w.dumps(data))
+    with pytest.raises(Problem, match=message):
+        read_study(path)
+
+
+def test_there_is_a_kind_for_every_value_that_the_table_leaves_out() -> None:
+    """The day a second kind exists, the table above needs it."""
+    for key, value in CHANGES.items():
+        if value is None:
+            table, _, name = key.partition(".")
+            annotation = Study.model_fields[table].annotation
+            assert isinstance(annotation, type)
+            assert len(get_args(annotation.model_fields[name].annotation)) == 1  # type: ignore[attr-defined]

@@ -1,0 +1,52 @@
+"""Task names are safe as keys, columns and module names; every kind has metrics and a last layer."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from polyward_shared.tasks import LOWER_IS_BETTER, METRICS, RESERVED, Task, TaskName, outputs
+
+TASK: TypeAdapter[Task] = TypeAdapter(Task)
+NAME: TypeAdapter[str] = TypeAdapter(TaskName)
+
+
+@pytest.mark.parametrize("name", ["a", "mask", "t2_lesion", "a" * 40])
+def test_good_names(name: str) -> None:
+    assert NAME.validate_python(name) == name
+
+
+@pytest.mark.parametrize(
+    "name", ["", "A", "2d", "_a", "a b", "a.b", "a/b", "../a", "ä", "a\n", "a" * 41, "aß", "a²", *sorted(RESERVED)]
+)
+def test_bad_names(name: str) -> None:
+    with pytest.raises(ValidationError):
+        NAME.validate_python(name)
+
+
+@pytest.mark.parametrize(
+    ("task", "channels"),
+    [
+        ({"kind": "binary"}, 1),
+        ({"kind": "regression"}, 1),
+        ({"kind": "multiclass", "classes": ["a", "b", "c"]}, 3),
+        ({"kind": "ordinal", "classes": ["low", "middle", "high"]}, 2),
+        ({"kind": "segmentation", "classes": ["organ", "lesion"]}, 3),
+        ({"kind": "segmentation"}, 2),
+    ],
+)
+def test_channels_of_the_last_layer(task: dict[str, object], channels: int) -> None:
+    assert outputs(TASK.validate_python(task)) == channels
+
+
+@pytest.mark.parametrize("classes", [["a"], ["a", "a"], ["a", " "], []])
+def test_classes_are_at_least_two_and_differ(classes: list[str]) -> None:
+    with pytest.raises(ValidationError):
+        TASK.validate_python({"kind": "multiclass", "classes": classes})
+
+
+def test_every_kind_has_a_main_metric_and_a_loss() -> None:
+    kinds = TASK.json_schema()["discriminator"]["mapping"]
+    assert set(kinds) == set(METRICS)
+    assert all(names[-1] == "loss" and len(set(names)) == len(names) for names in METRICS.values())
+    assert LOWER_IS_BETTER <= {name for names in METRICS.values() for name in names}
