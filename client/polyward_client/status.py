@@ -32,6 +32,6 @@ def read_status(site: Site) -> dict[str, Any]:
     """The last status, or nothing."""
     try:
         status = json.loads((site.state / STATUS).read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+    except (FileNotFoundError, ValueError):
         return {}
     return status if isinstance(status, dict) else {}

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from polyward_client.site import Site, read_site
 from polyward_deploy.arms import Arm, shared_tasks, variation
-from polyward_deploy.hospitals import MARKER
+from polyward_deploy.hospitals import is_generated
 from polyward_deploy.processes import federation, wait_for
 from polyward_deploy.report import write_report
 from polyward_deploy.results import Results, Row, SiteData, Turn, print_table, table, write_results
@@ -91,7 +91,7 @@ def collect(
         started=started.isoformat(timespec="seconds"),
         seconds=seconds,
         machine=machine(),
-        generated=all((site.root / MARKER).exists() for site in sites),
+        generated=any(is_generated(site.root) for site in sites),
         software={name: version(name) for name in SHOWN_VERSIONS},
         sites=tuple(brought[name] for name in sorted(brought)),
         turns=tuple(turns),

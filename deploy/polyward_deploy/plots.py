@@ -33,6 +33,7 @@ THEME = {colour: f"var(--series-{number})" for number, colour in enumerate(SERIE
 }
 MARKERS = ("o", "s", "^", "D", "v", "P")
 MARKER_SIGNS = ("●", "■", "▲", "◆", "▼", "✚")
+LONGEST_NAME = 17
 STRONG = 0.2  # the gain that gets the full colour: in the metric's points, or as a share of an error
 BOUNDED = FRACTIONS | {"auroc", "balanced_accuracy", "macro_f1", "kappa"}
 STYLE: Any = {  # keys of matplotlib's own type
@@ -96,21 +97,21 @@ def curves(results: Results) -> list[Curves]:
     return drawn
 
 
-def heat_map(cells: Sequence[Cell]) -> Markup:
+def heat_map(cells: Sequence[Cell], tasks: Sequence[str]) -> Markup:
     """Sites down, tasks across; blue where federation is better, orange where training alone is."""
-    sites, tasks = list(dict.fromkeys(c.site for c in cells)), list(dict.fromkeys(c.task for c in cells))
+    sites, tasks = list(dict.fromkeys(c.site for c in cells)), [t for t in tasks if any(c.task == t for c in cells)]
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(1.5 + 1.42 * len(tasks), 0.45 + 0.52 * len(sites)))
+        figure = Figure(figsize=(1.4 + 1.32 * len(tasks), 0.4 + 0.42 * len(sites)))
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set(xlim=(-1.06, len(tasks)), ylim=(len(sites), -0.85))
         axes.axis("off")
         for column, task in enumerate(tasks):
-            axes.text(column + 0.5, -0.3, task, ha="center", va="center")
+            axes.text(column + 0.5, -0.3, _short(task), ha="center", va="center")
         for line, site in enumerate(sites):
-            axes.text(-0.08, line + 0.5, site, ha="right", va="center")
+            axes.text(-1.06, line + 0.5, _short(site), ha="left", va="center")
         for cell in cells:
             _tile(axes, cell, tasks.index(cell.task), sites.index(cell.site))
-        described = [f"{c.site} {c.task} {shown(c.gain, signed=True)}" for c in cells if c.gain is not None]
+        described = [f"{c.site} {c.task} {shown(c.gain, c.digits, signed=True)}" for c in cells if c.gain is not None]
         return _svg(
             figure, f"Gain of federated over local-only training: {', '.join(described) or 'none known'}.", "gain"
         )
@@ -126,19 +127,24 @@ def strength(cell: Cell) -> float | None:
 
 def _tile(axes: Axes, cell: Cell, column: int, line: int) -> None:
     strong = strength(cell)
-    colour = FAINT if strong is None else GOOD if strong > 0 else BAD
-    opacity = 0.0 if strong is None else 0.06 + 0.5 * abs(strong)
+    colour = GOOD if strong and strong > 0 else BAD if strong else FAINT
+    opacity = 0.06 + 0.5 * abs(strong) if strong else 0.35
     box: dict[str, Any] = {"boxstyle": "round,pad=0,rounding_size=0.06", "mutation_aspect": 2.7, "linewidth": 0}
     place = (column + 0.03, line + 0.07)
     axes.add_patch(FancyBboxPatch(place, 0.94, 0.86, facecolor=colour, alpha=opacity, **box))
-    axes.text(column + 0.5, line + 0.5, shown(cell.gain, signed=True), ha="center", va="center")
+    axes.text(column + 0.5, line + 0.5, shown(cell.gain, cell.digits, signed=True), ha="center", va="center")
+
+
+def _short(name: str) -> str:
+    """As much of a name as a column has room for."""
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
 def _curve(rows: Sequence[Row], style: Mapping[str, int], rounds: int) -> Markup:
     metric, task = rows[0].metric, rows[0].task
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(4.4, 2.9))
-        axes = figure.add_axes((0.12, 0.12, 0.86, 0.84))
+        figure = Figure(figsize=(3.7, 2.5))
+        axes = figure.add_axes((0.13, 0.13, 0.85, 0.83))
         for site, number in style.items():
             own = [row for row in rows if row.site == site]
             look: dict[str, Any] = {"color": SERIES[number], "marker": MARKERS[number], "markersize": 4.5}
@@ -194,5 +200,5 @@ def _svg(figure: Figure, description: str, name: str) -> Markup:
     body = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{escape(name)}-", body)
     body = re.sub("#0000[ab][0-9]", lambda found: THEME[found[0]], body)
     body = re.sub(r"font: [^;\"]*'[^;\"]*(?=[;\"])", "font: 10px var(--font)", body)
-    opening = f'<svg role="img" viewBox="0 0 {width} {height}" width="{width}" height="{height}" aria-label="'
+    opening = f'<svg role="img" viewBox="0 0 {width} {height}" width="{4 / 3 * width:.0f}" aria-label="'
     return Markup(opening) + description + Markup(f'">{body}')  # noqa: S704  matplotlib escaped the names in it

@@ -10,6 +10,7 @@ from itertools import groupby
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from polyward_deploy.arms import Arm
 from polyward_deploy.plots import curves, heat_map
@@ -73,7 +74,12 @@ def page(results: Results) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        figure=shown, amount=_amount, metric=lambda name: METRIC_NAMES.get(name, name), arrow=_arrow, duration=_duration
+        figure=shown,
+        metric=lambda name: METRIC_NAMES.get(name, name),
+        arrow=_arrow,
+        amount=_amount,
+        duration=_duration,
+        breakable=_breakable,
     )
     cells = table(results)
     rounds = [_arm_rounds(arm, results.turns) for arm in ("federated", "fedavg", "local")]
@@ -86,7 +92,7 @@ def page(results: Results) -> str:
         by_site=[(site, list(group)) for site, group in groupby(cells, lambda cell: cell.site)],
         counted=_counted(cells),
         verdict=verdict(cells),
-        heat_map=heat_map(cells) if cells else None,
+        heat_map=heat_map(cells, list(results.study.tasks)) if cells else None,
         curves=curves(results),
         tasks=list(results.study.tasks),
         rounds=[arm for arm in rounds if arm.lines],
@@ -134,10 +140,15 @@ def _arrow(metric: str) -> str:
     return "↓" if metric in LOWER_IS_BETTER else "↑"
 
 
+def _breakable(name: str) -> Markup:
+    """The name, with a line break allowed after each underscore."""
+    return Markup("_<wbr>").join(escape(part) for part in name.split("_"))
+
+
 def _date(text: str) -> str:
     """The date without fractions of seconds, as it is where it cannot be read."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         return text
-    return f"{moment:%d %B %Y, %H:%M} {moment.tzname() or ''}".strip()
+    return f"{moment.day} {moment:%B %Y, %H:%M} {moment.tzname() or ''}".strip()

@@ -12,6 +12,7 @@ from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -23,7 +24,7 @@ from polyward_shared.reading import Frozen
 from polyward_shared.study import Study
 from polyward_shared.tasks import LOWER_IS_BETTER, METRICS
 
-ABSENT = "\N{EN DASH}"
+ABSENT, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 ARM_NAMES: dict[Arm, str] = {"local": "Local only", "federated": "Federated", "fedavg": "Full FedAvg"}
 FRACTIONS = frozenset({"dice"})  # means over cases of a number between 0 and 1
 Z = 1.96  # 95 %
@@ -63,7 +64,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteData:
-    """What a site brought. `labels` counts training labels and names every task of the site."""
+    """What a site brought: training images with any label, and training labels by task, every task of the site."""
 
     name: str
     images: int
@@ -91,6 +92,7 @@ class Value:
 
     value: float
     count: int
+    stage: Stage
     interval: tuple[float, float] | None
 
 
@@ -105,9 +107,15 @@ class Cell:
 
     @property
     def gain(self) -> float | None:
-        """Federated against local only, positive when federation is better; only over the same number of cases."""
+        """Federated against local only, positive when federation is better.
+
+        There is none between figures over different numbers of cases, or of different stages: tuning at the end
+        would be credited to the arm that had it.
+        """
         federated, local = self.values.get("federated"), self.values.get("local")
-        if federated is None or local is None or federated.count != local.count:
+        if federated is None or local is None:
+            return None
+        if (federated.count, federated.stage) != (local.count, local.stage):
             return None
         difference = federated.value - local.value
         return -difference if self.metric in LOWER_IS_BETTER else difference
@@ -116,6 +124,12 @@ class Cell:
     def count(self) -> int | None:
         """The number of test cases, if any arm has a figure."""
         return max((value.count for value in self.values.values()), default=None)
+
+    @property
+    def digits(self) -> int:
+        """Decimals that suit the largest figure, the same for the whole line."""
+        largest = max((abs(value.value) for value in self.values.values()), default=0.0)
+        return 3 if largest < 2 else 2 if largest < 100 else 1
 
     @property
     def best(self) -> frozenset[Arm]:
@@ -137,7 +151,7 @@ def table(results: Results) -> list[Cell]:
             rows = {
                 arm: ends[arm, site.name, task, metric] for arm in ARM_NAMES if (arm, site.name, task, metric) in ends
             }
-            values = {arm: Value(row.value, row.count, interval(row)) for arm, row in rows.items()}
+            values = {arm: Value(row.value, row.count, row.stage, interval(row)) for arm, row in rows.items()}
             cells.append(Cell(site=site.name, task=task, metric=metric, values=values))
     return cells
 
@@ -190,18 +204,18 @@ def verdict(cells: Iterable[Cell]) -> str:
     )
 
 
-def shown(value: float | None, *, signed: bool = False) -> str:
-    """A figure with a number of digits that suits its size."""
+def shown(value: float | None, digits: int = 3, *, signed: bool = False) -> str:
+    """A figure as people read it; a dash where there is none."""
     if value is None:
         return ABSENT
-    digits = 3 if abs(value) < 10 else 2 if abs(value) < 100 else 1
-    return f"{value:{'+' if signed else ''}.{digits}f}"
+    value = round(value, digits) + 0.0  # without the sign of a zero
+    return f"{value:{'+' if signed and value else ''}.{digits}f}".replace("-", MINUS)
 
 
 def print_table(console: Console, cells: Iterable[Cell]) -> None:
     """The table on a terminal: best figure in bold, gain in green or red, and what it is worth."""
     cells = list(cells)
-    grid = Table(title="Test figures at the end", title_justify="left", header_style="bold", pad_edge=False)
+    grid = Table(box=box.HORIZONTALS, header_style="bold", pad_edge=False)
     grid.add_column("site", no_wrap=True)
     grid.add_column("task", no_wrap=True)
     for heading in ("metric", "n", *(name.lower() for name in ARM_NAMES.values()), "gain"):
@@ -211,9 +225,9 @@ def print_table(console: Console, cells: Iterable[Cell]) -> None:
         ends = place + 1 == len(cells) or cells[place + 1].site != cell.site
         figures = []
         for arm in ARM_NAMES:
-            text = shown(cell.values[arm].value) if arm in cell.values else ABSENT
+            text = shown(cell.values[arm].value, cell.digits) if arm in cell.values else ABSENT
             figures.append(f"[bold]{text}[/]" if arm in cell.best else text)
-        gain = shown(cell.gain, signed=True)
+        gain = shown(cell.gain, cell.digits, signed=True)
         colour = "dim" if not cell.gain else "green" if cell.gain > 0 else "red"
         direction = "↓" if cell.metric in LOWER_IS_BETTER else "↑"
         count = ABSENT if cell.count is None else str(cell.count)
@@ -226,6 +240,7 @@ def print_table(console: Console, cells: Iterable[Cell]) -> None:
             f"[{colour}]{gain}[/]",
             end_section=ends,
         )
+    console.print("[bold]Test figures at the end[/]")
     console.print(grid)
     console.print("↑ higher is better, ↓ lower is better; a positive gain is always better.", style="dim")
     console.print(verdict(cells), style="dim", highlight=False)

@@ -150,7 +150,7 @@ class Exchange:
             return
         at = time.time()
         [message_id] = list(self._grid.push_messages([self._ask(site, attempt)]))
-        if message_id is None:  # the node has just gone; the next look asks again
+        if not message_id:  # the node has just gone; the next look asks again
             return
         self._attempts[site] = attempt
         with self._lock:
@@ -163,18 +163,16 @@ class Exchange:
         while not self._over.is_set():
             with self._lock:
                 ids = list(self._open)
-            for message_id in ids:
-                if self._over.is_set():
-                    return
-                try:
-                    found = list(self._grid.pull_messages([message_id]))
-                except BaseException as error:  # handed to the caller, who decides
-                    self._deliver(error)
-                    return
-                for message in found:
-                    last = time.monotonic()
-                    self._deliver((message_id, message))
-            self._over.wait(PULL_SECONDS if time.monotonic() - last < 60 else PULL_SECONDS_IDLE)
+            try:
+                found = list(self._grid.pull_messages(ids)) if ids else []
+            except BaseException as error:  # handed to the caller, who decides
+                self._deliver(error)
+                return
+            for message in found:
+                last = time.monotonic()
+                self._deliver((message.metadata.reply_to_message_id, message))
+            if not found:
+                self._over.wait(PULL_SECONDS if time.monotonic() - last < 60 else PULL_SECONDS_IDLE)
 
     def _deliver(self, item: tuple[str, Message] | BaseException) -> None:
         while not self._over.is_set():

@@ -427,8 +427,9 @@ def distance(update: Flat, base: Flat) -> float:
     """The L2 norm of `update` - `base`, both [n], in float64."""
     total = 0.0
     for begin in range(0, base.size, fold.SLICE):
-        change = update[begin : begin + fold.SLICE].astype(np.float64) - base[begin : begin + fold.SLICE]
-        total += float(change @ change)
+        with np.errstate(invalid="ignore"):  # a hostile NaN shows in the result
+            change = update[begin : begin + fold.SLICE].astype(np.float64) - base[begin : begin + fold.SLICE]
+            total += float(change @ change)
     return float(np.sqrt(total))
 
 

@@ -60,6 +60,7 @@ def run_queue(hub: Hub, stop: threading.Event) -> None:
     while not stop.is_set():
         try:
             with _session(hub) as session:
+                session.sweep()  # a run that an earlier runner left behind would keep gates waiting for its messages
                 sites = Sites(session, ledger)
                 while not stop.is_set():
                     sites.presence()

@@ -29,7 +29,8 @@ def encode(codec: Codec, flat: Flat, base: Flat | None) -> bytes:
     halves = np.empty(flat.size, "<u2")
     for start in range(0, flat.size, SLICE):
         part = slice(start, start + SLICE)
-        halves[part] = _to_bfloat16(flat[part] - base[part])
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite stays so, for the receiver to see
+            halves[part] = _to_bfloat16(flat[part] - base[part])
     return halves.tobytes()
 
 

@@ -113,12 +113,13 @@ def new_server_certificate(
     authority: x509.Certificate,
 ) -> x509.Certificate:
     """A certificate for these host names and addresses, for TLS servers only. Raises `Problem` for a wrong name."""
+    names = [_alternative(host) for host in hosts]
     return (
         _builder(_named(hosts[0]), authority.subject, key.public_key(), SERVER_DAYS)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectAlternativeName([_alternative(host) for host in hosts]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
         .sign(authority_key, hashes.SHA384())
     )

@@ -6,6 +6,7 @@ import json
 import math
 import mmap
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,12 +14,14 @@ from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from polyward_shared.chain import sync_folder
 from polyward_shared.problems import Problem
 
 Arrays = dict[str, NDArray[np.float32]]
+OS_ERROR = re.compile(r"os error (\d+)")  # in the text of safetensors' own exception
 HEADER_LIMIT = 100 << 20  # safetensors' own bound
 
 
@@ -32,8 +35,10 @@ def write_state(path: Path, arrays: Mapping[str, NDArray[np.float32]], stamp: Ma
         with open(name, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(name, path)
-    except BaseException:
+    except BaseException as error:
         Path(name).unlink(missing_ok=True)
+        if isinstance(error, SafetensorError) and (number := OS_ERROR.search(str(error))):
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error  # such as a full disk
         raise
     sync_folder(path.parent)
 

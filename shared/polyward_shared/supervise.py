@@ -74,6 +74,7 @@ def end_all(processes: Sequence[subprocess.Popen[bytes] | None], *, patience: fl
             log.warning("process %d did not end within %.0f s; killed", process.pid, patience)
             process.kill()
             process.wait()
+        _close(process)
 
 
 def stop_on_signals() -> threading.Event:
@@ -142,6 +143,7 @@ def _tend(child: Child) -> None:
         code = child.process.poll()
         if code is None:
             return
+        _close(child.process)
         child.process = None
         young = now - child.started < YOUNG_SECONDS
         child.deaths = child.deaths + 1 if young else 1
@@ -150,6 +152,11 @@ def _tend(child: Child) -> None:
         log.warning("%s ended (%s); starting it again in %.0f s", child.name, code, wait)
     if now >= child.again_at:
         start(child)
+
+
+def _close(process: subprocess.Popen[bytes]) -> None:
+    if process.stdin is not None:
+        process.stdin.close()
 
 
 def end_with_parent() -> None:

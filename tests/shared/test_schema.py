@@ -107,7 +107,7 @@ def test_views_of_another_length_are_a_mistake() -> None:
         '[["a",[Infinity]]]',
         '[["a",[NaN]]]',
         '[["a",[99999999999999999999999999]]]',
-        '[[3,[3]]]',
+        "[[3,[3]]]",
         '[["a",[3],"more"]]',
         '[["a",[3]],["a",[3]]]',
         '[["encoder.a",[3]],["branches.t.b",[2]],["encoder.c",[3]]]',

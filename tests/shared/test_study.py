@@ -155,4 +155,4 @@ def test_there_is_a_kind_for_every_value_that_the_table_leaves_out() -> None:
             table, _, name = key.partition(".")
             annotation = Study.model_fields[table].annotation
             assert isinstance(annotation, type)
-            assert len(get_args(annotation.model_fields[name].annotation)) == 1  # type: ignore[attr-defined]
+            assert len(get_args(annotation.model_fields[name].annotation)) == 1

@@ -56,7 +56,7 @@ from flwr.supernode.fleet_http_client import FleetHttpClient
 P = ParamSpec("P")
 T = TypeVar("T")
 
-TRANSFERS = 4  # chunks of 5 MiB in flight
+TRANSFERS = 2  # chunks in flight, 5 MiB each and five times that in copies; more gained nothing
 SOCKET_SECONDS = 20.0  # for one socket operation
 UPLOAD_SECONDS = 600.0  # for the hub to finish uploading an order that it has announced
 RETRIES = (0.1, 0.3, 1.0, 2.0, 2.0, 2.0)  # pauses after a broken connection, per transferred object

@@ -142,7 +142,9 @@ class FleetLink:
         A broken connection is waited out for `patience` seconds. A reply whose run has ended is dropped.
         """
         deadline = time.monotonic() + patience
-        while self._online.wait(max(0.0, deadline - time.monotonic())):
+        while time.monotonic() < deadline and not self._ended.is_set():
+            if not self._online.wait(0.2):
+                continue
             try:
                 self._fleet.answer(self._node_id, message, seconds_worked)
             except httpx.TransportError as error:

@@ -19,7 +19,6 @@ from polyward_shared.tasks import Ordinal, Regression, Segmentation, outputs
 
 POOLED_LEVELS = 2  # the deepest ones: coarse meaning, and one step finer
 HIDDEN = 64
-HEAD_SCALE = 0.1  # a first prediction near "do not know" keeps the first steps small
 CONVOLUTION: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
 
 
@@ -28,36 +27,20 @@ def build_branch(study: Study, name: str) -> nn.Module:
     task = study.tasks[name]
     branch: nn.Module = MaskBranch(study, outputs(task)) if isinstance(task, Segmentation) else ImageBranch(study, name)
     initialise(branch, seed_for(study.seed, "branch", name))
-    with torch.no_grad():
-        for layer in branch.modules():
-            if isinstance(layer, Last):
-                layer.linear.weight.mul_(HEAD_SCALE)
     return branch
-
-
-class Last(nn.Module):
-    """The layer that makes the prediction."""
-
-    def __init__(self, linear: nn.Linear | nn.Conv2d | nn.Conv3d) -> None:
-        super().__init__()
-        self.linear = linear
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.linear(x)
-        return y
 
 
 class Ordered(nn.Module):
     """CORAL (Cao, Mirjalili, Raschka, arXiv 1901.07884, eq. 3): one weight vector, one bias for each threshold.
 
     P(y > k) = sigmoid(w.x + b_k). The biases fall by construction, b_k = b_0 - sum softplus(gap), so probabilities
-    are monotone at every step of training. At first every class is equally likely.
+    are monotone at every step of training. The first biases alone make every class equally likely.
     """
 
     def __init__(self, features: int, thresholds: int) -> None:
         super().__init__()
         first = [math.log((thresholds - k) / (k + 1)) for k in range(thresholds)]
-        self.weight = Last(nn.Linear(features, 1, bias=False))
+        self.weight = nn.Linear(features, 1, bias=False)
         self.top = nn.Parameter(torch.tensor([first[0]]))
         gaps = [math.log(math.expm1(high - low)) for high, low in itertools.pairwise(first)]
         self.gaps = nn.Parameter(torch.tensor(gaps)) if gaps else None
@@ -83,7 +66,7 @@ class ImageBranch(nn.Module):
         features = 2 * sum(levels)
         self.mix = nn.Sequential(nn.LayerNorm(features), nn.Linear(features, HIDDEN), nn.ReLU())
         self.head: nn.Module = (
-            Ordered(HIDDEN, outputs(task)) if isinstance(task, Ordinal) else Last(nn.Linear(HIDDEN, outputs(task)))
+            Ordered(HIDDEN, outputs(task)) if isinstance(task, Ordinal) else nn.Linear(HIDDEN, outputs(task))
         )
         if isinstance(task, Regression):  # mean and spread of the site's training labels; no parameter
             self.register_buffer("target", torch.tensor([0.0, 1.0]))
@@ -108,7 +91,7 @@ class MaskBranch(nn.Module):
         self.norms = nn.ModuleList(nn.GroupNorm(groups, fine) for fine in sizes[-2::-1])
         self.blocks = nn.ModuleList(convolution(fine, fine, 3, padding=1, bias=False) for fine in sizes[-2::-1])
         self.norm = nn.GroupNorm(groups, sizes[0])
-        self.head = Last(convolution(sizes[0], classes, 1))
+        self.head = convolution(sizes[0], classes, 1)
 
     def forward(self, pyramid: list[Tensor]) -> Tensor:
         x = pyramid[-1]

@@ -5,13 +5,11 @@ configuration file, made in memory; the session acquires the run's server task i
 and hands the caller a grid. Nothing of any bundle is unpacked or imported, whoever uploaded it.
 """
 
-import io
 import logging
 import os
 import secrets
 import ssl
 import threading
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,9 +21,11 @@ from typing import Self, TypeVar
 import httpx
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from flwr.common.constant import Status
 from flwr.common.serde import run_from_proto
 from flwr.proto.control_pb2 import (
     ListNodesRequest,
+    ListRunsRequest,
     RegisterNodeRequest,
     StartRunRequest,
     StopRunRequest,
@@ -49,6 +49,7 @@ from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supercore.runtime_version_compatibility import RuntimeVersionMetadata
 from flwr.supercore.task_identity import TaskIdentity
 
+from polyward_server.flower.bundle import code_free_bundle
 from polyward_server.flower.door import HUB_HEADER
 from polyward_server.flower.grid import RunGrid, RunLost, run_lost
 
@@ -60,22 +61,6 @@ Client = TypeVar("Client", bound=ProtobufClient)
 
 HEARTBEAT = 10.0  # seconds; the SuperLink gives up a task after 60 without one (30 before its input is pulled)
 SOCKET_SECONDS = 20.0  # for one socket operation, and so the longest that a frozen SuperLink can hold us
-
-BUNDLE = """\
-[project]
-name = "polyward-federation"
-version = "0.1.0"
-description = "Run configuration only: the code is installed on every node."
-license = "Apache-2.0"
-dependencies = ["flwr>=1.41,<1.42"]
-[tool.flwr.app]
-publisher = "polyward"
-[tool.flwr.app.components]
-serverapp = "polyward_server.nothing:app"
-clientapp = "polyward_client.nothing:app"
-[tool.flwr.app.config]
-mark = "{mark}"
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +167,19 @@ class Session:
             if node.status != NodeStatus.UNREGISTERED
         }
 
+    def sweep(self) -> int:
+        """Stop every run that has not ended and return how many there were.
+
+        For a hub that starts after a crash, before it opens a run: a gate may still be waiting for the rest of
+        an order that its dead predecessor was uploading, for up to a minute, and a stranger's run is not ours.
+        """
+        with run_lost():
+            runs = self._control.ListRuns(ListRunsRequest()).run_dict.values()
+        abandoned = [run.run_id for run in runs if run.status.status != Status.FINISHED]
+        for run_id in abandoned:
+            self._stop(run_id)
+        return len(abandoned)
+
     @contextmanager
     def open_run(self) -> Iterator[OpenRun]:
         """Start a run, be its server inside the `with`, and leave nothing of it behind."""
@@ -262,17 +260,6 @@ def _heartbeat(client: RuntimeHttpClient) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-
-
-def code_free_bundle(mark: str) -> bytes:
-    """Return a Flower bundle that holds its configuration file and nothing else; the mark makes it unique."""
-    text = BUNDLE.format(mark=mark)
-    listing = f"pyproject.toml,{sha256(text.encode()).hexdigest()},{8 * len(text.encode())}"
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as bundle:
-        bundle.writestr("pyproject.toml", text)
-        bundle.writestr(".info/CONTENT", listing)
-    return packed.getvalue()
 
 
 def _canonical(public_key_pem: bytes) -> bytes:

@@ -96,7 +96,9 @@ def serve(config: SuperLinkConfig) -> None:
     from polyward_server.flower.door import Door
 
     sockets = [
-        socket.create_server((config.host, config.port)),
+        socket.create_server(
+            (config.host, config.port), family=socket.AF_INET6 if ":" in config.host else socket.AF_INET
+        ),
         socket.create_server(("127.0.0.1", config.private_port)),
     ]
     door = Door(

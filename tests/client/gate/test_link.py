@@ -73,6 +73,7 @@ def round_trip(grid: RunGrid, message: Message, seconds: float = 20.0) -> Messag
     return replies[0]
 
 
+@pytest.mark.slow
 def test_an_unregistered_key_waits_and_then_works(
     hub: Hub, session: Session, key: ec.EllipticCurvePrivateKey, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -85,4 +85,4 @@ def test_batching_does_not_change_a_figure(tmp_path: Path) -> None:
     device = torch.device("cpu")
     big = evaluate(MODEL, data, make_study(training={"batch": 64}), device, stage=Stage.FINAL)
     small = evaluate(MODEL, data, make_study(training={"batch": 1}), device, stage=Stage.FINAL)
-    assert [r.value for r in big] == pytest.approx([r.value for r in small], abs=1e-5)
+    assert [r.value for r in big] == pytest.approx([r.value for r in small], rel=1e-4, abs=1e-5)

@@ -16,20 +16,26 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
-from flwr.common.serde import run_from_proto
+from flwr.app.message import remove_content_from_message
+from flwr.common.serde import message_to_proto, run_from_proto
 from flwr.proto.control_pb2 import ListRunsRequest, StartRunRequest
 from flwr.proto.fab_pb2 import Fab
-from flwr.proto.runtime_pb2 import AcquireTaskRequest, PullTaskInputRequest
+from flwr.proto.runtime_pb2 import AcquireTaskRequest, PullTaskInputRequest, PushAppMessagesRequest
 from flwr.supercore.constant import TaskType
 from flwr.supercore.control.control_http_client import ControlHttpClient
-from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
+from flwr.supercore.inflatable.inflatable_object import (
+    get_all_nested_objects,
+    get_object_tree,
+    no_object_id_recompute,
+)
 from flwr.supercore.interceptors import RuntimeTokenHttpInterceptor, SuperExecAuthHttpInterceptor
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supercore.task_identity import TaskIdentity
 
 from polyward_client.gate.link import FleetLink
+from polyward_server.flower.bundle import code_free_bundle
 from polyward_server.flower.grid import RunGrid, inflate
-from polyward_server.flower.session import RunLost, Session, code_free_bundle
+from polyward_server.flower.session import RunLost, Session
 from tests.support.echo import echoing
 from tests.support.hub import Hub, public_pem
 
@@ -143,6 +149,29 @@ def test_a_run_ends_with_the_block_also_when_the_block_fails(session: Session) -
     with pytest.raises(LookupError):
         fail()
     assert unfinished_runs(session) == []
+
+
+def test_a_sweep_frees_a_link_from_an_order_that_never_comes_whole(session: Session, link: FleetLink) -> None:
+    """As after a crash of the hub: the head of an order is announced, its content is never uploaded."""
+    with session.open_run() as run:
+        message = order(link.node_id)
+        with no_object_id_recompute():
+            message.metadata.__dict__["_message_id"] = message.object_id
+            head = message_to_proto(remove_content_from_message(message))
+            trees = [get_object_tree(message)]
+        run.grid._runtime_client.PushMessages(PushAppMessagesRequest(messages_list=[head], message_object_trees=trees))
+        received: list[Message | None] = []
+        waiting = threading.Thread(target=lambda: received.append(link.receive()))
+        waiting.start()
+        waiting.join(timeout=0.5)
+        assert waiting.is_alive()
+        assert session.sweep() == 1
+        waiting.join(timeout=5)
+        assert received == [None]
+        with pytest.raises(RunLost):
+            run.grid.push_messages([order(link.node_id)])
+    with session.open_run() as run, echoing(link):
+        assert len(collect(run.grid, run.grid.push_messages([order(link.node_id)]))) == 1
 
 
 def test_a_message_to_nobody_is_reported_and_a_reply_is_never_waited_for(session: Session, link: FleetLink) -> None:

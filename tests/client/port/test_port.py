@@ -1,0 +1,258 @@
+"""Gate and trainer over a real Unix socket; the trainer also as a real process that is killed within its work."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from polyward_client.port import connect
+from polyward_client.port.connect import RemoteTrainer
+from polyward_client.port.interface import Description, Done, MetricRow, Progress, Watcher, Work
+from polyward_client.port.serve import serve
+from polyward_client.port.wires import SERVICE, Ask, Reply, ask_from_bytes, reply_from_bytes, to_bytes
+from polyward_client.site import SOCKET, Site
+from polyward_shared.messages import Stage
+from polyward_shared.problems import Code, Refused
+from polyward_shared.states import write_state
+from tests.support.toy_trainer import ToyTrainer, first_state, toy_schema, toy_site, toy_study
+
+STUDY = toy_study()
+SCHEMA = toy_schema(STUDY, ("mask",))
+ROOT = Path(__file__).parents[3]
+# Serves a toy trainer until it is killed. While there is no file `go`, work tells its progress and then hangs.
+PROCESS = """
+import os, sys, time
+from pathlib import Path
+from polyward_client.port.interface import Progress
+from polyward_client.port.serve import serve
+from polyward_client.site import SOCKET, read_site
+from tests.support.toy_trainer import ToyTrainer
+
+class Slow(ToyTrainer):
+    def train(self, work, watch):
+        with open("asked", "a") as file:
+            file.write(f"{work.round}\\n")
+        watch(Progress(phase="training", epoch=1, epochs=2))
+        if Path("die").exists():
+            os._exit(1)
+        while not Path("go").exists():
+            time.sleep(0.01)
+        return super().train(work, watch)
+
+server = serve(Slow(read_site(Path(sys.argv[1])), 2.0, {"mask": 8}), Path(SOCKET))
+print("ready", flush=True)
+server.wait_for_termination()
+"""
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    made = toy_site(tmp_path, "a", STUDY, ("mask",))
+    monkeypatch.chdir(made.state)  # a Unix socket's path must be short, so both processes work in its folder
+    return made
+
+
+@pytest.fixture
+def work(site: Site) -> Work:
+    flat = first_state(SCHEMA)
+    path = site.spool / STUDY.digest() / "state.safetensors"
+    write_state(path, SCHEMA.views(flat), {})
+    return Work(study=STUDY.digest(), round=1, state=str(path), state_digest=SCHEMA.state_digest(flat))
+
+
+@pytest.fixture
+def remote(site: Site) -> Iterator[RemoteTrainer]:
+    trainer = RemoteTrainer(site.state / SOCKET)
+    yield trainer
+    trainer.close()
+
+
+class Serving:
+    """A trainer behind a real socket in this process."""
+
+    def __init__(self, trainer: ToyTrainer) -> None:
+        self.server = serve(trainer, trainer.site.state / SOCKET)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        self.server.stop(grace=0).wait()
+
+
+def quiet(_: Progress) -> None:
+    """Nobody watches."""
+
+
+def test_the_remote_trainer_answers_as_the_local_one(site: Site, work: Work, remote: RemoteTrainer) -> None:
+    local = ToyTrainer(site, 2.0, {"mask": 8})
+    heard: list[Progress] = []
+    with Serving(local):
+        assert stat.S_IMODE((site.state / SOCKET).stat().st_mode) == 0o600
+        assert remote.describe(STUDY.digest()) == local.describe(STUDY.digest())
+        assert remote.train(work, heard.append) == local.train(work, quiet)
+        assert remote.finish(work, quiet) == local.finish(work, quiet)
+        assert heard == [Progress(phase="training", epoch=1, epochs=1)]
+        remote.cancel()
+        assert local.fail is Code.CANCELLED
+
+
+@pytest.mark.parametrize("code", [Code.DATA, Code.OUT_OF_MEMORY])
+def test_errors_cross_as_codes_with_their_detail(site: Site, work: Work, remote: RemoteTrainer, code: Code) -> None:
+    """The detail is for the gate's local log; tests of the gate show that it goes no further."""
+    with Serving(ToyTrainer(site, 2.0, {"mask": 8}, fail=code)):
+        for ask in (lambda: remote.describe(STUDY.digest()), lambda: remote.train(work, quiet)):
+            with pytest.raises(Refused) as caught:
+                ask()
+            assert (caught.value.code, caught.value.detail) == (code, "patient 17 is on this disk")
+
+
+class Buggy(ToyTrainer):
+    def describe(self, study: str) -> Description:
+        raise ZeroDivisionError
+
+    def train(self, work: Work, watch: Watcher) -> Done:
+        watch(Progress(phase="training"))
+        raise ZeroDivisionError
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # its traceback is the log line
+def test_a_bug_in_the_trainer_ends_the_request(site: Site, work: Work, remote: RemoteTrainer) -> None:
+    with Serving(Buggy(site, 2.0, {"mask": 8})):
+        for ask in (lambda: remote.train(work, quiet), lambda: remote.describe(STUDY.digest())):
+            with pytest.raises(Refused) as caught:
+                ask()
+            assert caught.value.code is Code.INTERNAL
+
+
+def test_the_work_goes_on_when_the_gate_is_gone(site: Site, work: Work) -> None:
+    began, go, done = threading.Event(), threading.Event(), threading.Event()
+
+    class Patient(ToyTrainer):
+        def train(self, work: Work, watch: Watcher) -> Done:
+            began.set()
+            go.wait(20)
+            result = super().train(work, watch)
+            done.set()
+            return result
+
+    with Serving(Patient(site, 2.0, {"mask": 8})):
+        gate = RemoteTrainer(site.state / SOCKET)
+        asking = threading.Thread(target=pytest.raises, args=(Refused, gate.train, work, quiet))
+        asking.start()
+        assert began.wait(20)
+        gate.close()
+        asking.join(20)
+        assert not asking.is_alive()
+        go.set()
+        assert done.wait(20)
+
+
+def test_gates_that_come_and_go_do_not_use_up_the_trainers_threads(site: Site, work: Work) -> None:
+    """Each asks for long work and goes; the next one is still heard."""
+    go = threading.Event()
+
+    class Endless(ToyTrainer):
+        def train(self, work: Work, watch: Watcher) -> Done:
+            watch(Progress(phase="training"))
+            go.wait(20)
+            return super().train(work, watch)
+
+    with Serving(Endless(site, 2.0, {"mask": 8})):
+        channel = grpc.insecure_channel(f"unix:{SOCKET}")
+        ask = channel.unary_stream(
+            f"/{SERVICE}/Ask", request_serializer=to_bytes, response_deserializer=reply_from_bytes
+        )
+        for _ in range(6):
+            stream = ask(Ask(what="train", work=work), timeout=20)
+            next(iter(stream))
+            stream.cancel()  # type: ignore[no-untyped-call]
+        [reply] = list(ask(Ask(what="cancel"), timeout=20))
+        assert reply.cancelled
+        go.set()
+        channel.close()
+
+
+@pytest.fixture
+def children() -> Iterator[list[subprocess.Popen[str]]]:
+    started: list[subprocess.Popen[str]] = []
+    yield started
+    for child in started:
+        child.kill()
+        child.communicate()
+
+
+def trainer_process(site: Site, children: list[subprocess.Popen[str]]) -> subprocess.Popen[str]:
+    child = subprocess.Popen(
+        [sys.executable, "-c", PROCESS, str(site.path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    children.append(child)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "ready\n"
+    return child
+
+
+def test_a_trainer_killed_within_its_work_is_asked_again(
+    site: Site, work: Work, remote: RemoteTrainer, children: list[subprocess.Popen[str]]
+) -> None:
+    first = trainer_process(site, children)
+    told = threading.Event()
+    answers: list[Done] = []
+    asking = threading.Thread(target=lambda: answers.append(remote.train(work, lambda _: told.set())))
+    asking.start()
+    assert told.wait(20)
+    first.kill()
+    first.wait()
+    Path("go").touch()
+    trainer_process(site, children)
+    asking.join(20)
+    assert answers == [ToyTrainer(site, 2.0, {"mask": 8}).train(work, quiet)]
+    assert Path("asked").read_text() == "1\n1\n"
+
+
+def test_a_trainer_that_dies_over_each_request_is_given_up(
+    site: Site,
+    work: Work,
+    remote: RemoteTrainer,
+    children: list[subprocess.Popen[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connect, "RESTARTS", 2)
+    Path("die").touch()
+    first = trainer_process(site, children)
+    restart = threading.Thread(target=lambda: (first.wait(), trainer_process(site, children)))
+    restart.start()
+    with pytest.raises(Refused) as caught:
+        remote.train(work, quiet)
+    restart.join(20)
+    assert caught.value.code is Code.TRAINER_DIED
+    assert Path("asked").read_text() == "1\n1\n"
+
+
+def test_a_trainer_that_never_starts_is_not_waited_for_without_end(
+    work: Work, remote: RemoteTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connect, "START_SECONDS", 0.2)
+    with pytest.raises(Refused) as caught:
+        remote.train(work, quiet)
+    assert caught.value.code is Code.TRAINER_DIED
+
+
+def test_messages_are_the_interfaces_records(work: Work) -> None:
+    row = MetricRow(task="mask", split="test", stage=Stage.FINAL, name="dice", value=0.1, count=5)
+    done = Done(samples=5, counts={"mask": 5}, metrics=(row,), update=None, seconds=0.1)
+    for reply in (Reply(done=done), Reply(progress=Progress(phase="x", loss=None)), Reply(cancelled=True)):
+        assert reply_from_bytes(to_bytes(reply)) == reply
+    ask = Ask(what="train", work=work)
+    assert ask_from_bytes(to_bytes(ask)) == ask

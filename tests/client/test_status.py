@@ -1,0 +1,40 @@
+"""The node's small status file: always whole, each part on its own."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from polyward_client.port.interface import Progress
+from polyward_client.status import read_status, write_status
+from tests.support.toy_trainer import toy_site, toy_study
+
+
+def test_parts_are_updated_on_their_own(tmp_path: Path) -> None:
+    site = toy_site(tmp_path, "a", toy_study(), ("mask",))
+    assert read_status(site) == {}
+    write_status(site, link="online")
+    write_status(site, progress=Progress(phase="training", epoch=1, epochs=2))
+    status = read_status(site)
+    assert status["link"] == "online"
+    assert (status["progress"]["phase"], status["progress"]["epoch"]) == ("training", 1)
+    assert status["at"] > 0
+
+
+def test_threads_do_not_lose_one_anothers_parts(tmp_path: Path) -> None:
+    site = toy_site(tmp_path, "a", toy_study(), ("mask",))
+    progress = Progress(phase="training")
+    writers = [threading.Thread(target=write_status, args=(site,), kwargs={"link": str(n)}) for n in range(8)]
+    writers += [threading.Thread(target=write_status, args=(site,), kwargs={"progress": progress}) for _ in range(8)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert {"link", "progress", "at"} == read_status(site).keys()
+
+
+def test_a_foreign_file_counts_as_none(tmp_path: Path) -> None:
+    site = toy_site(tmp_path, "a", toy_study(), ("mask",))
+    for content in (b"", b"[]", b"{", b"\xff"):
+        (site.state / "status.json").write_bytes(content)
+        assert read_status(site) == {}

@@ -1,0 +1,73 @@
+"""The three rules, by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from polyward_server.aggregate.fold import WEIGHT_TOTAL
+from polyward_server.aggregate.weights import Labels, site_weights
+from tests.support.toy_trainer import toy_study
+
+SITES = {
+    "a": Labels(30, {"mask": 30}),
+    "b": Labels(10, {"mask": 10, "grade": 5}),
+    "c": Labels(20, {"grade": 20}),
+}
+
+
+def shares(group: str, **rule: Any) -> dict[str, float]:
+    owners = {s: labels for s, labels in SITES.items() if group == "encoder" or group.split(".")[1] in labels.counts}
+    weights = site_weights(toy_study(aggregation=rule), group, owners)
+    return {site: weight / sum(weights.values()) for site, weight in weights.items()}
+
+
+@pytest.mark.parametrize(
+    ("rule", "wanted"),
+    [
+        ({}, {"a": 30 / 60, "b": 10 / 60, "c": 20 / 60}),
+        ({"weighting": "uniform"}, {"a": 1 / 3, "b": 1 / 3, "c": 1 / 3}),
+        # mask: 30 : 10, grade: 5 : 20, both tasks the same say
+        ({"weighting": "tasks", "task_exponent": 1}, {"a": 0.375, "b": 0.125 + 0.1, "c": 0.4}),
+        ({"weighting": "tasks", "task_exponent": 0}, {"a": 0.25, "b": 0.5, "c": 0.25}),
+        # square roots: mask 5.477 : 3.162, grade 2.236 : 4.472
+        ({"weighting": "tasks"}, {"a": 0.316987, "b": 0.183013 + 0.166667, "c": 0.333333}),
+    ],
+)
+def test_weights_of_the_encoder(rule: dict[str, Any], wanted: dict[str, float]) -> None:
+    assert shares("encoder", **rule) == pytest.approx(wanted, abs=1e-5)
+
+
+@pytest.mark.parametrize("weighting", ["samples", "tasks"])
+def test_a_branch_counts_by_the_labels_of_its_task_among_its_owners(weighting: str) -> None:
+    assert shares("branches.mask", weighting=weighting) == pytest.approx({"a": 0.75, "b": 0.25}, abs=1e-5)
+    assert shares("branches.grade", weighting=weighting) == pytest.approx({"b": 0.2, "c": 0.8}, abs=1e-5)
+    assert shares("branches.mask", weighting="uniform") == pytest.approx({"a": 0.5, "b": 0.5})
+
+
+def test_a_tasks_own_weight_scales_its_say() -> None:
+    tasks = {"mask": {"kind": "segmentation", "weight": 3.0}, "grade": {"kind": "binary"}}
+    study = toy_study(aggregation={"weighting": "tasks", "task_exponent": 1}, tasks=tasks)
+    weights = site_weights(study, "encoder", SITES)
+    whole = sum(weights.values())
+    assert weights["a"] / whole == pytest.approx(0.75 * 0.75, abs=1e-5)
+    assert weights["c"] / whole == pytest.approx(0.25 * 0.8, abs=1e-5)
+
+
+COUNTS = st.dictionaries(st.sampled_from(["mask", "grade", "unknown"]), st.integers(0, 2**40 - 1))
+ANY_SITES = st.dictionaries(st.text(max_size=3), st.builds(Labels, st.integers(0, 2**40 - 1), COUNTS), min_size=1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(ANY_SITES, st.sampled_from(["samples", "tasks", "uniform"]), st.floats(0, 1))
+def test_whatever_sites_claim_every_one_counts_and_the_sum_fits(
+    sites: dict[str, Labels], weighting: str, exponent: float
+) -> None:
+    study = toy_study(aggregation={"weighting": weighting, "task_exponent": exponent})
+    weights = site_weights(study, "encoder", sites)
+    assert weights.keys() == sites.keys()
+    assert all(isinstance(weight, int) and weight >= 1 for weight in weights.values())
+    assert sum(weights.values()) <= WEIGHT_TOTAL

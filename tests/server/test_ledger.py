@@ -1,0 +1,186 @@
+"""The hub's memory: all of a round or nothing, each site once, and it outlives the process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from polyward_server.ledger import Contribution, Event, Ledger, Member, Round
+from polyward_shared.messages import Metric, Stage
+from polyward_shared.problems import Problem
+from tests.support.toy_trainer import toy_study
+
+STUDY = toy_study()
+DIGEST = STUDY.digest()
+
+
+def given(site: str, attempt: int = 1) -> Contribution:
+    return Contribution(site, attempt, 10, 0.5, "a" * 64, 36, 36, 1.5)
+
+
+def figure(stage: Stage, value: float = 0.5, name: str = "dice") -> Metric:
+    return Metric("mask", "test", stage, name, value, 7)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    made = Ledger(tmp_path / "ledger.db")
+    made.queue(STUDY)
+    yield made
+    made.close()
+
+
+def test_a_round_is_read_as_it_was_committed(ledger: Ledger) -> None:
+    assert ledger.last_round(DIGEST) is None
+    zero, one = Round(0, "s" * 64, "e" * 64, 0.0), Round(1, "t" * 64, "f" * 64, 2.5)
+    ledger.commit_round(DIGEST, zero)
+    ledger.commit_round(DIGEST, one, [given("b"), given("a", 3)], [("a", figure(Stage.TRAINED))])
+    assert ledger.rounds(DIGEST) == [zero, one]
+    assert ledger.last_round(DIGEST) == one
+    assert ledger.contributions(DIGEST) == {1: [given("a", 3), given("b")]}
+    assert ledger.metrics(DIGEST) == [(1, "a", figure(Stage.TRAINED))]
+
+
+def test_a_second_contribution_of_a_site_to_a_round_is_impossible(ledger: Ledger) -> None:
+    ledger.commit_round(DIGEST, Round(0, "s" * 64, "e" * 64, 0.0))
+    with pytest.raises(sa.exc.IntegrityError):
+        ledger.commit_round(DIGEST, Round(1, "t" * 64, "f" * 64, 0.0), [given("a"), given("a", 2)])
+    assert ledger.last_round(DIGEST) == Round(0, "s" * 64, "e" * 64, 0.0)
+    assert ledger.contributions(DIGEST) == {}
+
+
+def test_a_round_is_committed_once(ledger: Ledger) -> None:
+    first = Round(1, "t" * 64, "f" * 64, 0.0)
+    ledger.commit_round(DIGEST, first, [given("a")])
+    with pytest.raises(sa.exc.IntegrityError):
+        ledger.commit_round(DIGEST, Round(1, "x" * 64, "y" * 64, 0.0), [given("b")])
+    assert (ledger.rounds(DIGEST), ledger.contributions(DIGEST)) == ([first], {1: [given("a")]})
+
+
+def test_a_commit_is_all_or_nothing(ledger: Ledger) -> None:
+    """The figures come last in the transaction; what is wrong with them undoes the round."""
+    twice = [("a", figure(Stage.TRAINED, 0.5)), ("a", figure(Stage.TRAINED, 0.6))]
+    with pytest.raises(sa.exc.IntegrityError):
+        ledger.commit_round(DIGEST, Round(1, "t" * 64, "f" * 64, 0.0), [given("a")], twice)
+    assert (ledger.rounds(DIGEST), ledger.contributions(DIGEST), ledger.metrics(DIGEST)) == ([], {}, [])
+    assert not [event for _, event in ledger.events_after(0, DIGEST) if event.what == "committed"]
+
+
+def test_a_commit_that_a_kill_interrupts_is_nothing(tmp_path: Path, ledger: Ledger) -> None:
+    """The child dies within the transaction: after the round and the contributions, before the figures' end."""
+    code = """
+import os, signal, sys
+from polyward_server.ledger import Ledger, Round
+from tests.server.test_ledger import DIGEST, figure, given
+from polyward_shared.messages import Stage
+
+def figures():
+    yield "a", figure(Stage.TRAINED)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+Ledger(sys.argv[1]).commit_round(DIGEST, Round(1, "t" * 64, "f" * 64, 0.0), [given("a")], figures())
+"""
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", code, url], env=environment, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert (ledger.rounds(DIGEST), ledger.contributions(DIGEST), ledger.metrics(DIGEST)) == ([], {}, [])
+    ledger.commit_round(DIGEST, Round(1, "t" * 64, "f" * 64, 0.0), [given("a")], [("a", figure(Stage.TRAINED))])
+    assert len(ledger.rounds(DIGEST)) == 1
+
+
+def test_final_figures_replace_those_of_the_same_site_and_no_others(ledger: Ledger) -> None:
+    ledger.commit_round(DIGEST, Round(3, "t" * 64, "f" * 64, 0.0), [given("a")], [("a", figure(Stage.TRAINED))])
+    ledger.add_metrics(DIGEST, 3, [("a", figure(Stage.FINAL, 0.1)), ("a", figure(Stage.FINAL, 1.0, "loss"))])
+    ledger.add_metrics(DIGEST, 3, [("b", figure(Stage.FINAL, 0.2))])
+    ledger.add_metrics(DIGEST, 3, [("a", figure(Stage.FINAL, 0.3))])
+    found = {(site, m.stage, m.name, m.value) for _, site, m in ledger.metrics(DIGEST)}
+    assert found == {
+        ("a", Stage.TRAINED, "dice", 0.5),
+        ("a", Stage.FINAL, "dice", 0.3),
+        ("b", Stage.FINAL, "dice", 0.2),
+    }
+
+
+def test_studies_wait_in_a_queue(ledger: Ledger) -> None:
+    assert ledger.studies_in("queued") == [DIGEST]
+    assert ledger.study(DIGEST) == STUDY
+    ledger.set_state(DIGEST, "failed", "no sites")
+    assert ledger.study_state(DIGEST) == ("failed", "no sites")
+    other = ledger.queue(toy_study(id="other"))
+    assert ledger.queue(STUDY) == DIGEST
+    assert ledger.study_state(DIGEST) == ("queued", "")
+    assert set(ledger.studies_in("queued")) == {DIGEST, other}
+    for state in ("running", "finished"):
+        ledger.set_state(DIGEST, state)
+        ledger.queue(STUDY)
+        assert ledger.study_state(DIGEST)[0] == state
+
+
+def test_a_site_has_one_key_and_a_key_has_one_site(ledger: Ledger) -> None:
+    ledger.register_site("a", "key a")
+    ledger.register_site("a", "key a")
+    with pytest.raises(Problem, match="the site 'a' already has this name"):
+        ledger.register_site("a", "key b")
+    with pytest.raises(Problem, match="the site 'a' already has this key"):
+        ledger.register_site("b", "key a")
+    ledger.register_site("b", "key b")
+    assert ledger.site_keys() == {"a": "key a", "b": "key b"}
+
+
+def test_joining_again_replaces_what_a_site_brought(ledger: Ledger) -> None:
+    ledger.join(DIGEST, Member("a", 5, {"mask": 5}, "[]", "v1", True))
+    again = Member("a", 6, {"mask": 6, "grade": 3}, "[]", "v2", False)
+    ledger.join(DIGEST, again)
+    assert ledger.members(DIGEST) == {"a": again}
+
+
+def test_events_are_told_after_they_are_written(tmp_path: Path) -> None:
+    told: list[Event] = []
+    ledger = Ledger(tmp_path / "ledger.db", watch=told.append)
+    first, second = Event(DIGEST, 1, "a", "asked", "attempt 1"), Event(DIGEST, 1, "", "waiting")
+    ledger.note(first)
+    ledger.note(Event("other", 1, "a", "asked"))
+    ledger.note(second)
+    numbered = ledger.events_after(0, DIGEST)
+    assert [event for _, event in numbered] == [first, second]
+    assert ledger.events_after(numbered[0][0], DIGEST) == numbered[1:]
+    assert told == [first, Event("other", 1, "a", "asked"), second]
+    ledger.close()
+
+
+def test_the_database_survives_a_power_cut_and_readers_do_not_block_it(tmp_path: Path, ledger: Ledger) -> None:
+    with sqlite3.connect(tmp_path / "ledger.db") as other:
+        assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        other.execute("BEGIN")
+        assert other.execute("SELECT count(*) FROM studies").fetchone() == (1,)
+        ledger.note(Event(DIGEST, 1, "a", "asked"))
+    other.close()
+
+
+def test_a_file_of_another_version_is_refused_untouched(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 7")
+    db.close()
+    with pytest.raises(Problem, match=r"another version of polyward \(tables 7, this one reads 1\)"):
+        Ledger(path)
+    with sqlite3.connect(path) as db:
+        assert db.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
+    db.close()
+
+
+def test_a_file_that_is_no_database_is_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "ledger.db").write_text("a letter " * 1000)
+    with pytest.raises(Problem, match="cannot be opened as a ledger"):
+        Ledger(tmp_path / "ledger.db")
+    with pytest.raises(Problem, match="cannot be opened as a ledger"):
+        Ledger(tmp_path / "none" / "ledger.db")

@@ -1,0 +1,116 @@
+"""Children are kept alive, ended with us, and never twice at once. Real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from polyward_shared.problems import Problem
+from polyward_shared.supervise import Child, end_all, holder, only_one, start, stop_holder, supervise
+
+SLEEP = "import time; time.sleep(60)"
+STUBBORN = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
+)
+WATCHED = "from polyward_shared.supervise import end_with_parent; import time; end_with_parent(); time.sleep(60)"
+
+
+def until(true: Callable[[], bool], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def gone(pid: int) -> bool:
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_dead_child_is_started_again_and_all_end_with_the_supervisor(tmp_path: Path) -> None:
+    children = [Child(name, [sys.executable, "-c", SLEEP], tmp_path) for name in ("a", "b")]
+    stop = threading.Event()
+    supervisor = threading.Thread(target=supervise, args=(children, stop), kwargs={"tick": 0.01})
+    supervisor.start()
+    until(lambda: all(child.process is not None for child in children))
+    first = children[0].process
+    assert first is not None
+    first.kill()
+    until(lambda: children[0].process not in (first, None))
+    assert children[0].deaths == 1
+    stop.set()
+    supervisor.join(10)
+    for child in children:
+        assert child.process is not None
+        assert child.process.poll() == -signal.SIGTERM
+
+
+def test_a_child_that_dies_young_waits_longer_each_time(tmp_path: Path) -> None:
+    child = Child("a", [sys.executable, "-c", "raise SystemExit(3)"], tmp_path)
+    stop = threading.Event()
+    supervisor = threading.Thread(target=supervise, args=([child], stop), kwargs={"tick": 0.01})
+    supervisor.start()
+    until(lambda: child.deaths == 2)
+    assert child.again_at > time.monotonic() + 0.5
+    stop.set()
+    supervisor.join(10)
+
+
+def test_who_does_not_hear_is_killed(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE) as deaf:
+        assert deaf.stdout is not None
+        deaf.stdout.readline()
+        end_all([None, deaf], patience=0.1)
+        assert deaf.returncode == -signal.SIGKILL
+
+
+def test_a_child_ends_when_its_supervisor_is_killed(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from polyward_shared.supervise import Child, start\n"
+        f"print(start(Child('a', [sys.executable, '-c', {WATCHED!r}], Path('.'))).pid, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=tmp_path) as supervisor:
+        assert supervisor.stdout is not None
+        pid = int(supervisor.stdout.readline())
+        assert not gone(pid)
+        supervisor.kill()
+    until(lambda: gone(pid))
+
+
+def test_a_child_sees_its_environment_and_folder(tmp_path: Path) -> None:
+    code = "import os; open('seen', 'w').write(os.environ['POLYWARD_X'])"
+    process = start(Child("a", [sys.executable, "-c", code], tmp_path, {"POLYWARD_X": "1"}))
+    process.communicate(timeout=20)
+    assert (tmp_path / "seen").read_text() == "1"
+
+
+def test_only_one_holds_the_lock_and_can_be_asked_to_end(tmp_path: Path) -> None:
+    lock = tmp_path / "run.lock"
+    assert holder(lock) is None
+    code = (
+        "import sys, time; from pathlib import Path; from polyward_shared.supervise import only_one\n"
+        "only_one(Path(sys.argv[1]), 'x'); print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(lock)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert holder(lock) == process.pid
+        with pytest.raises(Problem, match=rf"already running \(process {process.pid}\)"):
+            only_one(lock, "the hub")
+        process.send_signal(signal.SIGSTOP)
+        with pytest.raises(Problem, match="did not end"):
+            stop_holder(lock, "the hub", seconds=0.2)
+        process.send_signal(signal.SIGCONT)
+        until(lambda: process.poll() is not None)  # the SIGTERM that waited
+    assert holder(lock) is None
+    with pytest.raises(Problem, match="is not running"):
+        stop_holder(lock, "the hub")
+    os.close(only_one(lock, "the hub"))
