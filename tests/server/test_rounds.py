@@ -158,7 +158,7 @@ def test_a_hub_killed_anywhere_goes_on_to_the_same_bytes(tmp_path: Path, codec: 
         toy.run()
         assert kills > 5
         assert toy.states() == wanted
-        assert toy.credited() == dict.fromkeys((1, 2, 3), ["a", "c"])
+        assert toy.credited() == {number: ["a", "c"] for number in (1, 2, 3)}
         assert sorted(map(str, toy.ledger.metrics(toy.digest))) == sorted(map(str, whole))
 
 
@@ -216,7 +216,7 @@ def test_lying_sites_are_named_and_the_others_go_on(tmp_path: Path) -> None:
     """Two honest sites among twenty that lie, each in its own way, half of them asked and read before the honest."""
     study = toy_study(rounds=1, evaluation={"splits": ["test"]})
     liars = {f"{'az'[place % 2]}{place}": LIES[name] for place, name in enumerate(LIES)}
-    toys = {**{name: Toy(9.0, {"mask": 500}) for name in liars}, "m": TOYS["a"], "n": TOYS["b"]}
+    toys = {**{name: Toy(9.0, {"mask": 30}) for name in liars}, "m": TOYS["a"], "n": TOYS["b"]}
     lies = {name: only(Kind.TRAIN, lie) for name, (lie, _, _) in liars.items()}
     with ToyFederation(tmp_path, study, toys, lies=lies) as toy:
         assert toy.run()
@@ -225,7 +225,7 @@ def test_lying_sites_are_named_and_the_others_go_on(tmp_path: Path) -> None:
             assert named == {site: code for site, (_, how, code) in liars.items() if how == what}
         assert len(toy.seen("misfit")) + len(toy.seen("refused")) == len(LIES)
         assert toy.credited() == {1: ["m", "n"]}
-        np.testing.assert_allclose(toy.group("encoder"), pulled(first_state(ENCODER), (30 - 20) / 40, 1), atol=1e-6)
+        np.testing.assert_allclose(toy.group("encoder"), pulled(first_state(ENCODER), (30 - 20) / 40, 1), atol=1e-4)
         figures = {site for _, site, m in toy.ledger.metrics(toy.digest) if m.stage is not Stage.FINAL}
         assert figures == {"m", "n"}
 

@@ -4,11 +4,10 @@ A stock SuperNode would fetch a run's bundle and execute it. Nothing here can as
 that Flower's own client offers, six are used, and the hub's door answers no others that matter.
 """
 
-import json
 import ssl
 import time
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
@@ -16,8 +15,8 @@ import httpx
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from flwr.app import Array, Message, Metadata
-from flwr.app.message import make_message, remove_content_from_message
+from flwr.app import Message, Metadata
+from flwr.app.message import remove_content_from_message
 from flwr.common.constant import TIMESTAMP_HEADER
 from flwr.common.serde import message_to_proto
 from flwr.common.serde_utils import metadata_from_proto
@@ -33,14 +32,10 @@ from flwr.proto.node_pb2 import Node
 from flwr.supercore.constant import (
     FLEET_HTTP_PUBLIC_KEY_HEADER,
     FLEET_HTTP_SIGNATURE_HEADER,
-    HEAD_BODY_DIVIDER,
 )
 from flwr.supercore.date import now
 from flwr.supercore.inflatable.inflatable_object import (
-    InflatableObject,
     get_all_nested_objects,
-    get_object_body,
-    get_object_head_values_from_object_content,
     get_object_tree,
     iterate_object_tree,
     no_object_id_recompute,
@@ -49,9 +44,11 @@ from flwr.supercore.inflatable.inflatable_protobuf_utils import (
     make_pull_object_fn_protobuf,
     make_push_object_fn_protobuf,
 )
-from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents, pull_objects
+from flwr.supercore.inflatable.inflatable_utils import pull_objects
 from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
 from flwr.supernode.fleet_http_client import FleetHttpClient
+
+from polyward_shared.inflate import inflate
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -81,10 +78,6 @@ class Signature:
             }
         )
         return call_next(context)
-
-
-class MisshapenOrder(Exception):
-    """The content of an order is not what its head announced."""
 
 
 class Fleet:
@@ -184,39 +177,3 @@ def retried(call: Callable[P, T]) -> Callable[P, T]:
         return call(*args, **kwargs)
 
     return patient
-
-
-def inflate(metadata: Metadata, contents: dict[str, bytes], max_payload: int) -> Message:
-    """Return the message that these objects make up, under the metadata of its head."""
-    try:
-        arrays = join_arrays(contents, max_payload)
-        message = inflate_object_from_contents(metadata.message_id, contents, objects=arrays)
-        if not isinstance(message, Message):
-            raise TypeError(f"a message was announced, a {type(message).__name__} came")
-    except Exception as error:  # objects may say anything, and Flower's parser raise anything
-        raise MisshapenOrder(f"{type(error).__name__}: {error}") from error
-    if message.has_error():
-        return make_message(metadata=metadata, error=message.error)
-    return make_message(metadata=metadata, content=message.content)
-
-
-def join_arrays(contents: Mapping[str, bytes], max_payload: int) -> dict[str, InflatableObject]:
-    """Return every array among these objects, each copied once out of its chunks.
-
-    Flower's own inflation holds an array three times over. The sum of the chunks is checked first, for an
-    array may name one chunk any number of times.
-    """
-    arrays: dict[str, InflatableObject] = {}
-    for object_id, content in contents.items():
-        kind, children, _ = get_object_head_values_from_object_content(content)
-        if kind != Array.__qualname__:
-            continue
-        facts = json.loads(get_object_body(content, Array))
-        chunks = [contents[children[index]] for index in facts["arraychunk_ids"]]
-        max_payload -= sum(len(chunk) for chunk in chunks)
-        if max_payload < 0:
-            raise ValueError("the arrays exceed the limit")
-        bodies = (memoryview(chunk)[chunk.index(HEAD_BODY_DIVIDER) + len(HEAD_BODY_DIVIDER) :] for chunk in chunks)
-        data = b"".join(bodies)
-        arrays[object_id] = Array(facts["dtype"], tuple(facts["shape"]), facts["stype"], data)
-    return arrays

@@ -6,7 +6,6 @@ starts over; nothing that the hub does or says ends the process. Orders and repl
 """
 
 import logging
-import os
 import threading
 import time
 from email.utils import parsedate_to_datetime
@@ -17,7 +16,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import Message
 from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, ObjectPushError
 
-from polyward_client.gate.fleet import Fleet, MisshapenOrder
+from polyward_client.gate.fleet import Fleet
+from polyward_shared.inflate import Misshapen
+from polyward_shared.proxy import spare_loopback_the_proxy
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +130,7 @@ class FleetLink:
         metadata, tree = head
         try:
             return self._fleet.fetch(self._node_id, metadata, tree)
-        except (ObjectPullError, MisshapenOrder) as error:
+        except (ObjectPullError, Misshapen) as error:
             log.warning("an order of run %d was dropped: %s", metadata.run_id, error)
         except DISTURBED as error:
             log.warning("an order of run %d was lost on the way: %s", metadata.run_id, error)
@@ -222,9 +223,3 @@ def clock_difference(response: httpx.Response) -> float:
     """Return by how many seconds this machine's clock is ahead of the hub's (0 when the hub does not say)."""
     stamp = response.headers.get("date")
     return time.time() - parsedate_to_datetime(stamp).timestamp() if stamp else 0.0
-
-
-def spare_loopback_the_proxy() -> None:
-    """Add loopback to NO_PROXY: a proxy in the environment would otherwise be asked to reach this machine."""
-    spared = {entry for entry in os.environ.get("NO_PROXY", os.environ.get("no_proxy", "")).split(",") if entry}
-    os.environ["NO_PROXY"] = os.environ["no_proxy"] = ",".join(sorted(spared | {"127.0.0.1", "localhost"}))

@@ -6,14 +6,13 @@ not yet uploaded does not block the call: it is kept in mind and asked for again
 slow or silent site holds up nobody. And a payload is copied as few times as Flower's formats allow.
 """
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import httpx
-from flwr.app import Array, Error, Message, Metadata
+from flwr.app import Error, Message, Metadata
 from flwr.app.message import make_message, remove_content_from_message
 from flwr.common.constant import ErrorCode
 from flwr.common.serde import message_to_proto
@@ -21,12 +20,9 @@ from flwr.common.serde_utils import metadata_from_proto
 from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, ObjectTree
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.proto.runtime_pb2 import PullAppMessagesRequest, PushAppMessagesRequest
-from flwr.supercore.constant import HEAD_BODY_DIVIDER
 from flwr.supercore.inflatable.inflatable_object import (
     InflatableObject,
     get_all_nested_objects,
-    get_object_body,
-    get_object_head_values_from_object_content,
     get_object_tree,
     iterate_object_tree,
     no_object_id_recompute,
@@ -39,12 +35,13 @@ from flwr.supercore.inflatable.inflatable_utils import (
     ObjectPullError,
     ObjectPushError,
     ObjectUnavailableError,
-    inflate_object_from_contents,
     pull_objects,
 )
 from flwr.supercore.run import Run
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.superlink.grid.http_grid import HttpGrid
+
+from polyward_shared.inflate import Misshapen, inflate
 
 TRANSFERS = 2  # chunks in flight, 5 MiB each and five times that in copies; more gained nothing
 STRAGGLERS = 10.0  # seconds for the parts of a reply whose last part is already there
@@ -181,7 +178,7 @@ class RunGrid(HttpGrid):
         except ObjectPullError as error:
             return make_message(metadata=reply.metadata, error=Error(ErrorCode.MESSAGE_UNAVAILABLE, str(error)))
         self._confirm(reply)
-        return inflate(reply.metadata, contents, self._max_payload)
+        return received(reply.metadata, contents, self._max_payload)
 
     def _confirm(self, reply: Announced) -> None:
         """Let the SuperLink delete the reply."""
@@ -192,38 +189,9 @@ class RunGrid(HttpGrid):
         )
 
 
-def inflate(metadata: Metadata, contents: dict[str, bytes], max_payload: int) -> Message:
-    """Return the message that these objects make up, or an error in its place: they may say anything."""
+def received(metadata: Metadata, contents: dict[str, bytes], max_payload: int) -> Message:
+    """The message that these objects make up, or an error in its place: a misshapen reply is the fault of that site."""
     try:
-        arrays = join_arrays(contents, max_payload)
-        message = inflate_object_from_contents(metadata.message_id, contents, objects=arrays)
-        if not isinstance(message, Message):
-            raise TypeError(f"a message was announced, a {type(message).__name__} came")
-    except Exception as error:  # whatever a misshapen upload makes the parser raise is the fault of that reply
-        reason = f"misshapen content: {type(error).__name__}"
-        return make_message(metadata=metadata, error=Error(ErrorCode.MESSAGE_UNAVAILABLE, reason))
-    if message.has_error():
-        return make_message(metadata=metadata, error=message.error)
-    return make_message(metadata=metadata, content=message.content)
-
-
-def join_arrays(contents: Mapping[str, bytes], max_payload: int) -> dict[str, InflatableObject]:
-    """Return every array among these objects, each copied once out of its chunks.
-
-    Flower's own inflation holds an array three times over. The sum of the chunks is checked first, for an
-    array may name one chunk any number of times.
-    """
-    arrays: dict[str, InflatableObject] = {}
-    for object_id, content in contents.items():
-        kind, children, _ = get_object_head_values_from_object_content(content)
-        if kind != Array.__qualname__:
-            continue
-        facts = json.loads(get_object_body(content, Array))
-        chunks = [contents[children[index]] for index in facts["arraychunk_ids"]]
-        max_payload -= sum(len(chunk) for chunk in chunks)
-        if max_payload < 0:
-            raise ValueError("the arrays exceed the limit")
-        bodies = (memoryview(chunk)[chunk.index(HEAD_BODY_DIVIDER) + len(HEAD_BODY_DIVIDER) :] for chunk in chunks)
-        data = b"".join(bodies)
-        arrays[object_id] = Array(facts["dtype"], tuple(facts["shape"]), facts["stype"], data)
-    return arrays
+        return inflate(metadata, contents, max_payload)
+    except Misshapen as error:
+        return make_message(metadata=metadata, error=Error(ErrorCode.MESSAGE_UNAVAILABLE, str(error)))

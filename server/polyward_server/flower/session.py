@@ -6,7 +6,6 @@ and hands the caller a grid. Nothing of any bundle is unpacked or imported, whoe
 """
 
 import logging
-import os
 import secrets
 import ssl
 import threading
@@ -52,6 +51,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from polyward_server.flower.bundle import code_free_bundle
 from polyward_server.flower.door import HUB_HEADER
 from polyward_server.flower.grid import RunGrid, RunLost, run_lost
+from polyward_shared.proxy import spare_loopback_the_proxy
 
 __all__ = ["NodeState", "OpenRun", "RunGrid", "RunLost", "Session"]
 
@@ -272,9 +272,3 @@ def _canonical(public_key_pem: bytes) -> bytes:
 
 def _seconds(moment: str) -> float | None:
     return datetime.fromisoformat(moment).timestamp() if moment else None
-
-
-def spare_loopback_the_proxy() -> None:
-    """Add loopback to NO_PROXY: a proxy in the environment would otherwise be asked to reach this machine."""
-    spared = {entry for entry in os.environ.get("NO_PROXY", os.environ.get("no_proxy", "")).split(",") if entry}
-    os.environ["NO_PROXY"] = os.environ["no_proxy"] = ",".join(sorted(spared | {"127.0.0.1", "localhost"}))

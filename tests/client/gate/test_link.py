@@ -21,10 +21,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from flwr.app import Array, ArrayRecord, Message, Metadata, RecordDict
 
-from polyward_client.gate.fleet import MisshapenOrder, inflate
 from polyward_client.gate.link import FleetLink, LinkState, clock_difference
 from polyward_server.flower.grid import RunGrid
 from polyward_server.flower.session import Session
+from polyward_shared.inflate import Misshapen, inflate
 from tests.support.certificates import Authority
 from tests.support.echo import echoing
 from tests.support.hub import Hub, free_port, public_pem
@@ -168,9 +168,9 @@ def test_a_reply_to_a_run_that_ended_is_dropped(hub: Hub, session: Session, key:
 
 def test_a_misshapen_order_is_an_error_of_its_own(hub: Hub, key: ec.EllipticCurvePrivateKey) -> None:
     metadata = order_metadata()
-    with pytest.raises(MisshapenOrder, match="ValueError"):
+    with pytest.raises(Misshapen, match="ValueError"):
         inflate(metadata, {metadata.message_id: b"no head"}, 2**20)
-    with pytest.raises(MisshapenOrder, match="KeyError"):
+    with pytest.raises(Misshapen, match="KeyError"):
         inflate(metadata, {}, 2**20)
 
 

@@ -34,7 +34,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from polyward_client.gate.link import FleetLink
 from polyward_server.flower.bundle import code_free_bundle
-from polyward_server.flower.grid import RunGrid, inflate
+from polyward_server.flower.grid import RunGrid, received
 from polyward_server.flower.session import RunLost, Session
 from tests.support.echo import echoing
 from tests.support.hub import Hub, public_pem
@@ -222,25 +222,25 @@ def test_a_message_that_lies_about_itself_gets_the_metadata_that_were_checked() 
     lie = identified(order(5))
     checked = identified(order(6)).metadata
     checked.__dict__["_message_id"] = lie.metadata.message_id
-    assert inflate(checked, contents_of(lie), 2**20).metadata is checked
+    assert received(checked, contents_of(lie), 2**20).metadata is checked
 
 
 @pytest.mark.usefixtures("identity")
 def test_misshapen_replies_become_errors() -> None:
     message = identified(order(5, payload=bytes(1000)))
     whole = contents_of(message)
-    assert inflate(message.metadata, dict(whole), 2**20).has_content()
-    assert inflate(message.metadata, dict(whole), 999).has_error()  # more than it may hold
+    assert received(message.metadata, dict(whole), 2**20).has_content()
+    assert received(message.metadata, dict(whole), 999).has_error()  # more than it may hold
     for name in whole:
         broken = {key: value for key, value in whole.items() if key != name}
-        assert inflate(message.metadata, broken, 2**20).has_error()
+        assert received(message.metadata, broken, 2**20).has_error()
     array = next(name for name, content in whole.items() if content.startswith(b"Array "))
     bomb = whole[array].replace(b'"arraychunk_ids": [0]', b'"arraychunk_ids": [' + b"0," * 99_999 + b"0]")
     assert bomb != whole[array]
-    assert inflate(message.metadata, whole | {array: bomb}, 2**20).has_error()
+    assert received(message.metadata, whole | {array: bomb}, 2**20).has_error()
     child = message.content.object_id  # a record where a message should be
     message.metadata.__dict__["_message_id"] = child
-    assert inflate(message.metadata, dict(whole), 2**20).has_error()
+    assert received(message.metadata, dict(whole), 2**20).has_error()
 
 
 def hostile_bundle(marker: Path, component: str) -> bytes:
