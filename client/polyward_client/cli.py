@@ -45,9 +45,10 @@ def check(
     study: Annotated[Path | None, typer.Option(help="also train one real batch of each of its tasks")] = None,
 ) -> None:
     """Say what of the data will be used, what will not and why; with --study, train one real batch per task."""
-    from polyward_client.trainer.check import run_check
+    place, wanted = read_site(site), read_study(study) if study else None
+    from polyward_client.trainer.check import run_check  # after reading: importing torch takes seconds
 
-    if not run_check(read_site(site), read_study(study) if study else None, out):
+    if not run_check(place, wanted, out):
         raise typer.Exit(2)
 
 

@@ -64,13 +64,13 @@ def run(
     fresh: Annotated[bool, typer.Option("--fresh", help="throw away what an earlier run left in the folder")] = False,
 ) -> None:
     """Run a study's whole federation here; goes on where an interrupted run stopped."""
-    from polyward_deploy.compare import run_comparison
-
     wanted = read_study(study)
     files = sites or sorted((study.parent / "sites").glob("*.toml"))
     if not files:
         raise Problem(str(study.parent / "sites"), "holds no site files", remedy="name them with --site")
     _check_sites(wanted, files)
+    from polyward_deploy.compare import run_comparison  # after reading: importing torch takes seconds
+
     target = folder or Path("out") / wanted.id
     if fresh and target.exists():
         shutil.rmtree(target)
@@ -106,11 +106,14 @@ def _check_sites(study: Study, files: list[Path]) -> None:
     for path in files:
         site = read_site(path)
         if site.name in names:
-            raise Problem(str(path), f"name: {site.name!r} is also the name of {names[site.name]}")
+            raise Problem(str(path), f"name: {site.name!r} is also the name of {names[site.name]}", remedy="rename one")
         names[site.name] = path
         if unknown := sorted(set(site.file.tasks) - set(study.tasks)):
             raise Problem(
-                str(path), f"tasks: found {unknown[0]!r}", expected=f"tasks of the study: {', '.join(study.tasks)}"
+                str(path),
+                f"tasks: found {unknown[0]!r}",
+                expected=f"tasks of the study: {', '.join(study.tasks)}",
+                remedy="name in the site's tasks only those that the study has",
             )
 
 

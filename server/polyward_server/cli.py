@@ -17,11 +17,19 @@ from polyward_server.registry import Registry
 from polyward_shared import pki
 from polyward_shared.commands import new_app, out, run_app, talk
 from polyward_shared.problems import Problem
-from polyward_shared.study import read_study
+from polyward_shared.reading import Frozen, validated
+from polyward_shared.study import Name, read_study
 from polyward_shared.supervise import holder, stop_holder, stop_on_signals
 
 HubArgument = Annotated[Path, typer.Argument(help="the hub's folder", metavar="HUB")]
 StudyArgument = Annotated[Path, typer.Argument(help="the study's file, study.toml", metavar="STUDY")]
+
+
+class Registration(Frozen):
+    """A site's name follows the same rule as in its own file."""
+
+    site: Name
+
 
 app = new_app("The hub: asks hospitals for updates of one shared encoder, folds them, and remembers every round.")
 
@@ -48,6 +56,7 @@ def register(
     public_key: Annotated[Path, typer.Argument(help="the site's node.pub")],
 ) -> None:
     """Admit a site by its public key. Works while the hub runs."""
+    validated({"site": site}, Registration, where="polyward-hub register")
     public = pki.read_public_pem(public_key)
     Ledger(Hub(hub).ledger).register_site(site, public)
     out.print(f"[green]registered[/] {site}, fingerprint {pki.fingerprint(public)}")

@@ -65,7 +65,12 @@ def read_key(path: Path) -> ec.EllipticCurvePrivateKey:
     except (ValueError, TypeError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise Problem(str(path), "is not a private key that polyward wrote", expected="an EC key in PEM form")
+        raise Problem(
+            str(path),
+            "is not a private key that polyward wrote",
+            expected="an EC key in PEM form",
+            remedy="take it from a backup, or move it away and make a new one",
+        )
     return key
 
 
@@ -74,11 +79,11 @@ def read_public_pem(path: Path) -> str:
     try:
         key = serialization.load_pem_public_key(path.read_bytes())
     except FileNotFoundError:
-        raise Problem(str(path), "there is no such file") from None
+        raise Problem(str(path), "there is no such file", remedy="ask the site for its node.pub") from None
     except (ValueError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, ec.EllipticCurvePublicKey):
-        raise Problem(str(path), "is not a node's public key", expected="the file `node.pub` of a site")
+        raise Problem(str(path), "is not a node's public key", remedy="ask the site for its node.pub")
     return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
 
 

@@ -33,11 +33,11 @@ def read_toml(path: Path, record: type[RecordT]) -> RecordT:
     except FileNotFoundError:
         raise Problem(str(path), "there is no such file", remedy="check the path") from None
     except IsADirectoryError:
-        raise Problem(str(path), "is a folder", expected="a TOML file") from None
+        raise Problem(str(path), "is a folder", expected="a TOML file", remedy="name the file in it") from None
     except UnicodeDecodeError:
-        raise Problem(str(path), "is not UTF-8 text", expected="a TOML file") from None
+        raise Problem(str(path), "is not UTF-8 text", remedy="save it again with UTF-8 as its encoding") from None
     except OSError as error:
-        raise Problem(str(path), f"cannot be read ({error.strerror})") from None
+        raise Problem(str(path), f"cannot be read ({error.strerror})", remedy="mend its permissions") from None
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

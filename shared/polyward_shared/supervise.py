@@ -123,7 +123,7 @@ def stop_holder(lock: Path, what: str, *, seconds: float = 20.0) -> None:
     """Asks the process that holds `lock` to end and waits for it. Raises `Problem` if none runs, or it stays."""
     pid = holder(lock)
     if pid is None:
-        raise Problem(what, "is not running")
+        raise Problem(what, "is not running", remedy="there is nothing to stop; was another folder meant?")
     os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + seconds
     while holder(lock) is not None:

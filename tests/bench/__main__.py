@@ -1,4 +1,4 @@
-"""`python -m tests.bench [NAMES] [--quick] [--out FOLDER]`: measures, prints a table, writes it as JSON and Markdown."""
+"""`python -m tests.bench`: measures against plain Flower, prints a table, writes it as JSON and Markdown."""
 
 from __future__ import annotations
 

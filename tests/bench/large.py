@@ -12,6 +12,7 @@ from tests.bench.stock import Plain, plain_flower
 
 VALUES = 25_000_000  # float32: 100 MB
 CODECS: tuple[Codec, ...] = ("float32", "bfloat16")
+LIMIT = 90.0  # seconds for one round of ours
 RATIO = Budget("ratio", 0.4)
 
 
@@ -29,15 +30,15 @@ def run(folder: Path, scale: Scale, step: Step) -> list[Row]:
             step(f"ours: {values * 4 / 1e6:.0f} MB, {sites} sites, {codec}, {count + 1} rounds")
             where = folder / f"ours-{sites}-{codec}"
             with null_federation(where, sites=sites, values=values, rounds=count + 1, codec=codec) as nulls:
-                rows += _rows(nulls, plain, sites=sites, values=values, codec=codec, limit=120 + 40 * count)
+                rows += _rows(nulls, plain, sites=sites, values=values, codec=codec)
     return rows
 
 
-def _rows(nulls: Nulls, plain: Plain, *, sites: int, values: int, codec: Codec, limit: float) -> list[Row]:
+def _rows(nulls: Nulls, plain: Plain, *, sites: int, values: int, codec: Codec) -> list[Row]:
     megabytes = values * 4 / 1e6
     bound = Budget("value", round(4 * megabytes + 200))
     what = f"{megabytes:.0f} MB, {sites} sites, {codec}"
-    ours = nulls.seconds_per_round(limit=limit)
+    ours = nulls.seconds_per_round(limit=LIMIT)
     peaks = nulls.peaks()
     pairs = (("runner", "ServerApp", bound), ("SuperLink", "SuperLink", None), ("node", "node", None))
     rows = [measured("large", f"{what}: round", "s", ours, yardstick=plain.seconds, budget=RATIO)]

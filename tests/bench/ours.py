@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -40,18 +41,18 @@ class Nulls:
     gates: list[Process]
 
     def seconds_per_round(self, *, limit: float, warm_up: int = 1) -> list[float]:
-        """Queues the study, waits for its end, and returns the times from one commit to the next."""
+        """Queues the study, waits at most `limit` seconds for each round, and returns the times between commits."""
         digest = self.ledger.queue(self.study)
-        log = self.hub.folder / "hub.log"
-
-        def ended() -> bool:
-            state, reason = self.ledger.study_state(digest)
-            if state in {"failed", "stopped"}:
-                raise Problem(f"study {digest[:12]}", f"{state}: {reason}")
-            return state == "finished"
-
-        wait_until(ended, limit, "the end of the study", log=log)
+        for number in range(self.study.rounds + 1):
+            what = f"round {number} of the study"
+            wait_until(lambda: self._committed(digest) > number, limit, what, log=self.hub.folder / "hub.log")  # noqa: B023
         return between(commits(self.ledger, digest))[warm_up:]
+
+    def _committed(self, digest: str) -> int:
+        state, reason = self.ledger.study_state(digest)
+        if state in {"failed", "stopped"}:
+            raise Problem(f"study {digest[:12]}", f"{state}: {reason}")
+        return len(self.ledger.rounds(digest))
 
     def peaks(self) -> dict[str, float]:
         """Peak memory in MB of the hub's two processes and of the first gate."""
@@ -188,7 +189,7 @@ def asked(ledger: Ledger, study: str, number: int) -> list[datetime]:
 
 def between(moments: Sequence[datetime]) -> list[float]:
     """Seconds from each moment to the next."""
-    return [(after - before).total_seconds() for before, after in zip(moments, moments[1:], strict=False)]
+    return [(after - before).total_seconds() for before, after in pairwise(moments)]
 
 
 def _column(ledger: Ledger, query: sa.Select[tuple[str]]) -> list[str]:

@@ -10,6 +10,7 @@ import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
@@ -72,7 +73,7 @@ def parsed(printed: str) -> list[dict[str, float]]:
 
 
 def seconds_of(moments: Sequence[dict[str, float]]) -> list[float]:
-    return [after["at"] - before["at"] for before, after in zip(moments, moments[1:], strict=False)]
+    return [after["at"] - before["at"] for before, after in pairwise(moments)]
 
 
 def _superlink(folder: Path, port: int) -> list[str]:

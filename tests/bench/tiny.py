@@ -11,6 +11,7 @@ from tests.bench.stock import plain_flower
 
 VALUES = 2500  # float32: 10 kB
 SITES = 2
+LIMIT = 30.0  # seconds for one round of ours
 RATIO = Budget("ratio", 0.15)
 AIM = Budget("value", 0.3)
 
@@ -20,7 +21,7 @@ def run(folder: Path, scale: Scale, step: Step) -> list[Row]:
     count = scale.of(20, quick=4)
     step(f"ours: {SITES} sites, {count + 1} rounds")
     with null_federation(folder / "ours", sites=SITES, values=VALUES, rounds=count + 1) as nulls:
-        ours = nulls.seconds_per_round(limit=60 + 10 * count)
+        ours = nulls.seconds_per_round(limit=LIMIT)
     count = scale.of(10, quick=2)
     step(f"plain Flower: {SITES} sites, {count + 1} rounds")
     plain = plain_flower(folder / "plain", sites=SITES, values=VALUES, rounds=count + 1, limit=120 + 20 * count)

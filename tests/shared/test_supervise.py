@@ -106,6 +106,7 @@ def test_only_one_holds_the_lock_and_can_be_asked_to_end(tmp_path: Path) -> None
         with pytest.raises(Problem, match=rf"already running \(process {process.pid}\)"):
             only_one(lock, "the hub")
         process.send_signal(signal.SIGSTOP)
+        until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED)
         with pytest.raises(Problem, match="did not end"):
             stop_holder(lock, "the hub", seconds=0.2)
         process.send_signal(signal.SIGCONT)

@@ -9,6 +9,7 @@ from collections import Counter
 import numpy as np
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress as Bar
 from rich.table import Table
 
@@ -127,4 +128,4 @@ def _step(site: Site, study: Study, task: str, data: Dataset, device: torch.devi
 
 
 def _escaped(text: str) -> str:
-    return text.replace("[", r"\[")
+    return escape(text)

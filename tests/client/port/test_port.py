@@ -134,11 +134,11 @@ def test_a_bug_in_the_trainer_ends_the_request(site: Site, work: Work, remote: R
 
 
 def test_the_work_goes_on_when_the_gate_is_gone(site: Site, work: Work) -> None:
-    began, go, done = threading.Event(), threading.Event(), threading.Event()
+    told, go, done = threading.Event(), threading.Event(), threading.Event()
 
     class Patient(ToyTrainer):
         def train(self, work: Work, watch: Watcher) -> Done:
-            began.set()
+            watch(Progress(phase="training"))
             go.wait(20)
             result = super().train(work, watch)
             done.set()
@@ -146,9 +146,9 @@ def test_the_work_goes_on_when_the_gate_is_gone(site: Site, work: Work) -> None:
 
     with Serving(Patient(site, 2.0, {"mask": 8})):
         gate = RemoteTrainer(site.state / SOCKET)
-        asking = threading.Thread(target=pytest.raises, args=(Refused, gate.train, work, quiet))
+        asking = threading.Thread(target=pytest.raises, args=(Refused, gate.train, work, lambda _: told.set()))
         asking.start()
-        assert began.wait(20)
+        assert told.wait(20)
         gate.close()
         asking.join(20)
         assert not asking.is_alive()
