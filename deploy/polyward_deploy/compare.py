@@ -15,7 +15,7 @@ from rich.console import Console
 
 from polyward_client.site import Site, read_site
 from polyward_deploy.arms import Arm, shared_tasks, variation
-from polyward_deploy.hospitals import is_generated
+from polyward_deploy.hospitals import device_note, is_generated
 from polyward_deploy.processes import federation, wait_for
 from polyward_deploy.report import write_report
 from polyward_deploy.results import Results, Row, SiteData, Turn, print_table, table, write_results
@@ -72,6 +72,7 @@ def collect(
     rows: list[Row] = []
     turns: list[Turn] = []
     brought: dict[str, SiteData] = {}
+    roots = {site.name: site.root for site in sites}
     for arm, paths in ledgers.items():
         digest = variation(study, arm).digest()
         for path in paths:
@@ -84,7 +85,8 @@ def collect(
                 if arm != "fedavg" or m.task in owned
             ]
             for name, member in ledger.members(digest).items():
-                brought[name] = SiteData(name=name, images=member.samples, labels=member.counts)
+                note = device_note(roots[name])
+                brought[name] = SiteData(name=name, images=member.samples, labels=member.counts, note=note)
             ledger.close()
     return Results(
         study=study,

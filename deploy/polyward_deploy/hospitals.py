@@ -138,6 +138,14 @@ def is_generated(data_root: Path) -> bool:
     return (data_root / MARKER).is_file()
 
 
+def device_note(data_root: Path) -> str:
+    """The device that the generator imitated, in words; empty for images that it did not write."""
+    if not is_generated(data_root):
+        return ""
+    lines = (data_root / MARKER).read_text(encoding="utf-8").splitlines()
+    return next((line.removeprefix("Device: ") for line in lines if line.startswith("Device: ")), "")
+
+
 def _hospital(number: int) -> Hospital:
     turn, place = divmod(number, len(HOSPITALS))
     pattern = HOSPITALS[place]
@@ -251,12 +259,13 @@ filters = 8
 blocks = [1, 1, 1, 1]
 
 [training]  # of each hospital in each round
-schedule = "fedrep"  # first the branches on a fixed encoder, then the encoder on fixed branches
-branch_epochs = 1
-epochs = 2  # of the encoder
+schedule = "fedper"  # encoder and branches together; "fedrep": first the branches, then the encoder
+epochs = 2
 final_epochs = 2  # of the branches, after the last round
 batch = 8
-learning_rate = 2e-3
+learning_rate = 1e-3
+branch_learning_rate = 2e-3
+augmentation = "light"  # flips, small changes of intensity
 balancer = "equal"  # how the losses of a hospital's tasks are added up
 
 [aggregation]

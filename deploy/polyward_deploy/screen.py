@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from polyward_client.port.interface import Progress as Work
 from polyward_deploy.arms import Arm
 from polyward_deploy.simulate import Watch
+from polyward_server.cli import sentence
 from polyward_server.ledger import Event
 
 TITLES: dict[Arm, str] = {
@@ -20,6 +21,7 @@ TITLES: dict[Arm, str] = {
     "local": "each site alone",
     "fedavg": "full FedAvg",
 }
+TROUBLE = frozenset({"refused", "misfit", "missed", "differs", "waiting"})  # said of every arm
 
 
 class Screen:
@@ -63,14 +65,8 @@ class Screen:
             self._progress.start_task(bar)
             if event.what == "committed" and event.round:
                 self._progress.advance(bar)
-            if event.what == "committed" and arm == "federated":
-                text = f"round {event.round:>3}  encoder {event.detail[:16]}"
-                self._progress.console.print(text, highlight=False)
-            elif event.what == "reported" and arm == "federated":
-                line = f"           {event.site:<18} {event.detail}"
-                self._progress.console.print(line, highlight=False, markup=False)
-            elif event.what in {"refused", "misfit", "missed", "differs", "waiting"}:
-                self._progress.console.print(f"[yellow]{event.site or 'hub'} {event.what} {event.detail}[/]")
+            if line := sentence(event) if arm == "federated" or event.what in TROUBLE else "":
+                self._progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _work(self, arm: Arm, site: str, work: Work) -> None:
         epochs = f" {work.epoch}/{work.epochs}" if work.epochs else ""

@@ -59,18 +59,18 @@ class Topology(Frozen):
 class Training(Frozen):
     """One site's work in a round."""
 
-    schedule: Literal["fedrep", "fedper"] = "fedrep"
+    schedule: Literal["fedrep", "fedper"] = "fedper"
     epochs: Positive = 1  # of the encoder (fedrep) or of everything together (fedper)
     branch_epochs: Positive = 1  # fedrep: of the branches, before the encoder moves
-    final_epochs: int = Field(default=1, ge=0)  # of the branches, after the last round
-    batch: Positive = 16
+    final_epochs: int = Field(default=3, ge=0)  # of the branches, after the last round
+    batch: Positive = 8
     optimiser: Literal["adamw", "sgd"] = "adamw"
     learning_rate: Rate = 1e-3
-    branch_learning_rate: Rate | None = None  # `learning_rate` when absent
+    branch_learning_rate: Rate = 2e-3
     weight_decay: float = Field(default=1e-4, ge=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)  # sgd only
     gradient_clip: float = Field(default=1.0, gt=0)  # norm, per part
-    augmentation: Literal["none", "light"] = "none"
+    augmentation: Literal["none", "light"] = "light"
     balancer: Literal["equal"] = "equal"
     empty_mask: Literal["smooth", "skip", "keep"] = "smooth"  # Dice on images without foreground
 

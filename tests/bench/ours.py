@@ -194,4 +194,4 @@ def between(moments: Sequence[datetime]) -> list[float]:
 
 def _column(ledger: Ledger, query: sa.Select[tuple[str]]) -> list[str]:
     with ledger._engine.connect() as db:
-        return list(db.execute(query).scalars())
+        return [str(value) for value in db.execute(query).scalars()]

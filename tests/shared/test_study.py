@@ -20,7 +20,7 @@ PLAIN: dict[str, Any] = {
     "image": {"size": [32, 32]},
     "tasks": {"mask": {"kind": "segmentation"}, "grade": {"kind": "ordinal", "classes": ["low", "high"]}},
 }
-DIGEST = "d60872610b0260295de1f94e56cfcc606b4d69f4824c33b9567e9cea08b8f32e"  # of PLAIN
+DIGEST = "ba082adc7728c5417bd0a001b717125fe2f8bc5e3ac91e4da0f5cb4d9e5aa531"
 # One changed value for every key of every table of a study.
 CHANGES: dict[str, Any] = {
     "id": "lung",
@@ -37,18 +37,18 @@ CHANGES: dict[str, Any] = {
     "encoder.start": "a" * 64,
     "tasks": {"mask": {"kind": "segmentation"}},
     "topology.kind": None,
-    "training.schedule": "fedper",
+    "training.schedule": "fedrep",
     "training.epochs": 2,
     "training.branch_epochs": 2,
     "training.final_epochs": 0,
-    "training.batch": 8,
+    "training.batch": 16,
     "training.optimiser": "sgd",
     "training.learning_rate": 0.01,
     "training.branch_learning_rate": 0.01,
     "training.weight_decay": 0.0,
     "training.momentum": 0.5,
     "training.gradient_clip": 2.0,
-    "training.augmentation": "light",
+    "training.augmentation": "none",
     "training.balancer": None,
     "training.empty_mask": "skip",
     "sharing.branches": "task",

@@ -32,7 +32,14 @@ def make_study(*, tasks: Sequence[str] = tuple(TASKS), **changes: Any) -> Study:
         "image": {"size": [16, 16], "intensity": [0.0, 255.0]},
         "encoder": {"filters": 4, "blocks": [1, 1], "groups": 2},
         "tasks": {name: TASKS[name] for name in tasks},
-        "training": {"batch": 4, "learning_rate": 0.01},
+        "training": {
+            "schedule": "fedrep",
+            "batch": 4,
+            "learning_rate": 0.01,
+            "branch_learning_rate": 0.01,
+            "final_epochs": 1,
+            "augmentation": "none",
+        },
     }
     for key, value in changes.items():
         text[key] = {**text[key], **value} if isinstance(value, Mapping) and key in text else value

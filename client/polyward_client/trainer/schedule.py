@@ -31,7 +31,7 @@ class Phase:
 
 def round_phases(training: Training) -> tuple[Phase, ...]:
     """One round of the study's schedule."""
-    encoder, personal = training.learning_rate, _personal_rate(training)
+    encoder, personal = training.learning_rate, training.branch_learning_rate
     match training.schedule:
         case "fedrep":
             return (
@@ -44,8 +44,4 @@ def round_phases(training: Training) -> tuple[Phase, ...]:
 
 def final_phases(training: Training) -> tuple[Phase, ...]:
     """After the last round: the branches on the last encoder."""
-    return (Phase("final", training.final_epochs, {"personal": _personal_rate(training)}),)
-
-
-def _personal_rate(training: Training) -> float:
-    return training.branch_learning_rate or training.learning_rate
+    return (Phase("final", training.final_epochs, {"personal": training.branch_learning_rate}),)
