@@ -1,4 +1,4 @@
-"""What a hostile coordinator can do with the hub's own secrets: ask. Nothing executes at a site, and it stays usable."""
+"""What a hostile coordinator can do with the hub's own secrets: ask. Nothing executes at a site; it stays usable."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_every_hostile_message_gets_a_code_and_a_ledger_line(running: tuple[Proc
 
 
 def test_bundles_with_code_run_nowhere(running: tuple[Processes, Study], tmp_path: Path) -> None:
-    """One bundle shadows our packages, one is an agent: started with the hub's own secrets, neither is ever imported."""
+    """One bundle shadows our packages, one is an agent; started with the hub's own secrets, neither is imported."""
     processes, study = running
     canary = tmp_path / "canary"
     code = f"from pathlib import Path\nPath({str(canary)!r}).write_text('run')\napp = None\n"

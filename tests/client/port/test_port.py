@@ -24,6 +24,9 @@ from polyward_shared.problems import Code, Refused
 from polyward_shared.states import write_state
 from tests.support.toy_trainer import ToyTrainer, first_state, toy_schema, toy_site, toy_study
 
+pytestmark = pytest.mark.filterwarnings(  # gRPC's own thread may look once more at a channel that was just closed
+    "ignore:(?s).*Channel closed:pytest.PytestUnhandledThreadExceptionWarning"
+)
 STUDY = toy_study()
 SCHEMA = toy_schema(STUDY, ("mask",))
 ROOT = Path(__file__).parents[3]
