@@ -28,7 +28,7 @@ ABSENT, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 ARM_NAMES: dict[Arm, str] = {"local": "Local only", "federated": "Federated", "fedavg": "Full FedAvg"}
 FRACTIONS = frozenset({"dice"})  # means over cases of a number between 0 and 1
 Z = 1.96  # 95 %
-SHORT = {"balanced_accuracy": "bal. acc.", "macro_f1": "macro F1"}  # on a terminal of 80 columns
+SHORT = {"balanced_accuracy": "bal.acc.", "macro_f1": "macro F1"}  # on a terminal of 80 columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +216,7 @@ def shown(value: float | None, digits: int = 3, *, signed: bool = False) -> str:
 def print_table(console: Console, cells: Iterable[Cell]) -> None:
     """The table on a terminal: best figure in bold, gain in green or red, and what it is worth."""
     cells = list(cells)
-    grid = Table(box=box.HORIZONTALS, header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1), collapse_padding=True)
+    grid = Table(box=box.HORIZONTALS, header_style="bold", pad_edge=False, collapse_padding=True)
     grid.add_column("site", no_wrap=True)
     grid.add_column("task", no_wrap=True)
     for heading in ("metric", "n", *ARM_NAMES, "gain"):
@@ -235,7 +235,7 @@ def print_table(console: Console, cells: Iterable[Cell]) -> None:
         grid.add_row(
             escape(cell.site) if new else "",
             escape(cell.task),
-            f"{SHORT.get(cell.metric, cell.metric)} {direction}",
+            f"{SHORT.get(cell.metric, cell.metric)}{direction}",
             count,
             *figures,
             f"[{colour}]{gain}[/]",
