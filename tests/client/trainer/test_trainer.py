@@ -156,6 +156,7 @@ def test_a_warm_trainer_and_a_fresh_one_give_the_same_bytes(tmp_path: Path, stud
     assert results[0] == results[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("point", "when"), [("vault", "before"), ("vault", "after"), ("update", "after"), ("done", "after")]
 )
