@@ -22,9 +22,10 @@ from polyward_client.trainer.trainer import LocalTrainer
 from polyward_deploy.arms import Arm
 from polyward_deploy.simulate import Watch, open_site
 from polyward_server.exchange import Presence
+from polyward_server.federation import Federation
 from polyward_server.ledger import Ledger
 from polyward_server.registry import Registry
-from polyward_server.rounds import Federation, run_study
+from polyward_server.rounds import run_study
 from polyward_shared.problems import Problem
 from polyward_shared.study import Study
 

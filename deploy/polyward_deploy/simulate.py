@@ -19,9 +19,10 @@ from polyward_client.trainer.trainer import LocalTrainer
 from polyward_deploy.arms import Arm, variation
 from polyward_deploy.local_grid import LocalGrid, gates_by_node
 from polyward_server.exchange import Presence
+from polyward_server.federation import Federation
 from polyward_server.ledger import Event, Ledger
 from polyward_server.registry import Registry
-from polyward_server.rounds import Federation, run_study
+from polyward_server.rounds import run_study
 from polyward_shared.problems import Problem
 from polyward_shared.study import Study
 

@@ -13,12 +13,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from polyward_server.exchange import Presence
+from polyward_server.federation import Federation
 from polyward_server.flower.session import RunLost, Session
 from polyward_server.flower.superlink import read_secret
 from polyward_server.hub import Hub
 from polyward_server.ledger import Event, Ledger
 from polyward_server.registry import Registry
-from polyward_server.rounds import Federation, run_study
+from polyward_server.rounds import run_study
 from polyward_shared.problems import Problem
 from polyward_shared.supervise import end_with_parent, stop_on_signals
 

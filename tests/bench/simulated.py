@@ -17,9 +17,10 @@ from polyward_client.gate.gate import Gate
 from polyward_client.site import read_site
 from polyward_deploy.local_grid import LocalGrid, gates_by_node
 from polyward_server.exchange import Presence
+from polyward_server.federation import Federation
 from polyward_server.ledger import Ledger
 from polyward_server.registry import Registry
-from polyward_server.rounds import Federation, run_study
+from polyward_server.rounds import run_study
 from tests.bench.null_trainer import NullTrainer
 from tests.bench.ours import approve, between, commits, null_study
 from tests.bench.plain_flower import client_app, server_app

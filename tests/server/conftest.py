@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from polyward_server import exchange, rounds
+from polyward_server import exchange, joining, rounds
 
 
 @pytest.fixture(autouse=True)
@@ -12,4 +12,4 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exchange, "PRESENCE_SECONDS", 0.02)
     monkeypatch.setattr(exchange, "PULL_SECONDS", 0.002)
     monkeypatch.setattr(rounds, "RETRY_SECONDS", 0.05)
-    monkeypatch.setattr(rounds, "JOIN_SECONDS", 1.0)
+    monkeypatch.setattr(joining, "JOIN_SECONDS", 1.0)

@@ -11,9 +11,10 @@ from flwr.app import Message
 from polyward_client.gate.gate import Gate
 from polyward_deploy.local_grid import LocalGrid, gates_by_node
 from polyward_server.exchange import Presence
+from polyward_server.federation import Federation
 from polyward_server.ledger import Event, Ledger
 from polyward_server.registry import Registry
-from polyward_server.rounds import Federation, run_study
+from polyward_server.rounds import run_study
 from polyward_shared.messages import Report
 from polyward_shared.schema import Flat
 from polyward_shared.study import Study

@@ -14,11 +14,10 @@ import numpy as np
 from polyward_client.approvals import Approval
 from polyward_client.port.interface import MetricRow
 from polyward_shared.messages import Metric
+from polyward_shared.norms import SLICE, distance
 from polyward_shared.problems import Code, Refused
 from polyward_shared.schema import Flat, Named, Schema
 from polyward_shared.tasks import METRICS
-
-SLICE = 1 << 20  # values per step, so that no temporary is as large as the encoder
 
 
 def check_state(schema: Schema, arrays: Named) -> Flat:
@@ -32,11 +31,7 @@ def check_state(schema: Schema, arrays: Named) -> Flat:
 
 def check_norm(flat: Flat, base: Flat, limit: float) -> float:
     """The L2 norm of the change from `base` [n] to `flat` [n]. Raises `Refused` above `limit`."""
-    total = 0.0
-    for start in range(0, flat.size, SLICE):
-        change = flat[start : start + SLICE].astype(np.float64) - base[start : start + SLICE]
-        total += float(change @ change)
-    norm = math.sqrt(total)
+    norm = distance(flat, base)
     if not norm <= limit:
         raise Refused(Code.EGRESS_NORM, f"the update's norm is {norm:.6g}, the study allows {limit:g}")
     return norm

@@ -1,0 +1,81 @@
+"""What a running study consists of at the hub: the way to the sites, the durable state, and the shared arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from flwr.app import ArrayRecord, Message
+from flwr.serverapp import Grid
+
+from polyward_server.exchange import Exchange, Presence
+from polyward_server.ledger import Event, Ledger, Member, Round
+from polyward_server.registry import Registry
+from polyward_shared.messages import Order
+from polyward_shared.schema import ENCODER, Flat, Schema
+from polyward_shared.wire import order_content
+
+LIFETIME = 12 * 3600.0  # of a message in Flower's store; our own deadline is the study's
+
+
+@dataclass(frozen=True, slots=True)
+class Federation:
+    """What a study needs to run: the way to the sites, the durable state, and who is who."""
+
+    grid: Grid
+    presence: Callable[[], Mapping[str, Presence]]
+    nodes: Callable[[], Mapping[str, int]]  # site -> Flower's node id; only these sites are asked
+    ledger: Ledger
+    registry: Registry
+    stopped: Callable[[], bool] = lambda: False
+
+    def members(self, study: str) -> dict[str, Member]:
+        """The sites that take part and may be asked now."""
+        nodes = self.nodes()
+        return {s: m for s, m in self.ledger.members(study).items() if m.agrees and s in nodes}
+
+    def message(self, site: str, order: Order, arrays: ArrayRecord) -> Message:
+        """The order as a message to the site's authenticated node."""
+        content = order_content(order, arrays)
+        return Message(content=content, dst_node_id=self.nodes()[site], message_type=order.kind, ttl=LIFETIME)
+
+    def exchange(self, study: str, number: int, ask: Callable[[str, int], Message]) -> Exchange:
+        """A new exchange whose notices become events of this round."""
+
+        def notice(site: str, what: str, detail: str) -> None:
+            self.ledger.note(Event(study, number, site, what, detail))
+
+        return Exchange(self.grid, self.presence, ask, notice)
+
+
+@dataclass(slots=True)
+class Shared:
+    """The state that the federation holds: one vector for each group of arrays.
+
+    `changes` are the last round's changes as they may be sent to a site that holds the state `before` them.
+    """
+
+    schemas: dict[str, Schema]
+    groups: dict[str, Flat]
+    changes: dict[str, bytes] = field(default_factory=dict)
+    before: dict[str, str] = field(default_factory=dict)  # digest of a site's schema -> digest of its state
+
+    def of(self, schema: Schema) -> Flat:
+        """The part [n] that a site with this schema holds."""
+        parts = [self.groups[name] for name in schema.groups]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def whole(self) -> tuple[Schema, Flat]:
+        names = sorted(self.groups, key=lambda name: (name != ENCODER, name))
+        schema = Schema(tuple(spec for name in names for spec in self.schemas[name].arrays))
+        return schema, self.of(schema)
+
+
+def load(registry: Registry, last: Round) -> Shared:
+    """The state of a committed round."""
+    schema, flat = registry.load(last.state)
+    return Shared(
+        {name: schema.group(name) for name in schema.groups},
+        {name: flat[where] for name, where in schema.groups.items()},
+    )

@@ -1,0 +1,75 @@
+"""Orders to train or to finish: the whole state, or only its last change for a site that holds the state before it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from flwr.app import ArrayRecord, Message
+
+from polyward_server.federation import Federation, Shared
+from polyward_shared.codec import Codec, encode
+from polyward_shared.messages import Kind, Order, Report
+from polyward_shared.schema import Schema
+from polyward_shared.study import Study
+from polyward_shared.wire import payload_record
+
+
+class Orders:
+    """Builds a site's order of one round; a payload is made once for all sites that need the same bytes.
+
+    `held` says which state each site holds, as far as the hub knows; it is kept from round to round.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        federation: Federation,
+        shared: Shared,
+        schemas: Mapping[str, Schema],
+        held: dict[str, str],
+        kind: Kind,
+        number: int,
+    ) -> None:
+        self._study, self._federation, self._shared = study.digest(), federation, shared
+        self._schemas, self._held, self._kind, self._number = schemas, held, kind, number
+        self._payloads: dict[tuple[str, Codec], ArrayRecord] = {}
+        self.digests = {
+            s.digest: s.state_digest(shared.of(s)) for s in {s.digest: s for s in schemas.values()}.values()
+        }
+        self.bytes_down: Counter[str] = Counter()
+
+    def __call__(self, site: str, attempt: int) -> Message:
+        schema = self._schemas[site]
+        holds = self._held.get(site, "") if attempt == 1 else ""  # a site that lost something gets the whole state
+        before = self._shared.before.get(schema.digest)
+        change = bool(self._shared.changes) and holds != "" and holds == before
+        codec: Codec = "bfloat16" if change else "float32"
+        record = self._payload(schema, codec)
+        self.bytes_down[site] += len(record["state"].data)
+        self._held[site] = self.digests[schema.digest]
+        order = Order(
+            kind=self._kind,
+            study=self._study,
+            round=self._number,
+            attempt=attempt,
+            state_digest=self.digests[schema.digest],
+            base_digest=holds if change else "",
+            codec=codec,
+        )
+        return self._federation.message(site, order, record)
+
+    def is_answered_by(self, report: Report, site: str) -> bool:
+        """Whether the report says that it belongs to this site's order, whichever attempt."""
+        asked = (self._kind, self._study, self._number, self.digests[self._schemas[site].digest])
+        return (report.kind, report.study, report.round, report.state_digest) == asked
+
+    def _payload(self, schema: Schema, codec: Codec) -> ArrayRecord:
+        key = (schema.digest, codec)
+        if key not in self._payloads:
+            if codec == "bfloat16":
+                data = b"".join(self._shared.changes[group] for group in schema.groups)
+            else:
+                data = encode("float32", self._shared.of(schema), None)
+            self._payloads[key] = payload_record(data)
+        return self._payloads[key]
