@@ -49,7 +49,7 @@ def run_study(study: Study, federation: Federation) -> bool:
             time.sleep(RETRY_SECONDS)
     shared = load(federation.registry, last)
     held: dict[str, str] = {}
-    asked: dict[str, float] = {}
+    asked = dict.fromkeys(ledger.members(digest), time.monotonic())
     while last.number < study.rounds:
         if federation.stopped():
             return False
