@@ -22,6 +22,9 @@ from polyward_shared.wire import read_report, report_message
 from tests.support.toy_trainer import ToyTrainer, toy_site
 
 
+LONGEST_WAIT = 10  # turns without a quorum, in a test that expects one
+
+
 @dataclass(frozen=True)
 class Toy:
     """One site: where its training pulls to, and its labels."""
@@ -109,4 +112,5 @@ class ToyFederation:
 
     def _hear(self, event: Event) -> None:
         self.events.append(event)
+        assert len(self.seen("waiting")) < LONGEST_WAIT, "the study waits for ever"
         self._heard(event)
