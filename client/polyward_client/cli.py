@@ -30,10 +30,9 @@ def key(site: SiteArgument) -> None:
     place = read_site(site)
     public = place.state / "node.pub"
     if not place.key.exists():
-        private = pki.new_key()
-        pki.write_secret(place.key, pki.key_to_pem(private))
-        public.write_bytes(pki.public_pem(private))
+        pki.write_secret(place.key, pki.key_to_pem(pki.new_key()))
     text = pki.public_pem(pki.read_key(place.key)).decode()
+    public.write_text(text, encoding="utf-8")  # again each time: it may have been lost
     out.print(f"[bold]{place.name}[/]: public key in {public}")
     out.print(f"fingerprint [bold]{pki.fingerprint(text)}[/]  (compare it by telephone)")
     out.print(f"the coordinator runs: polyward-hub register HUB {place.name} {public.name}")

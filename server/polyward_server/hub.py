@@ -6,6 +6,7 @@ may be killed at any time; the ledger and the registry are all that counts.
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import logging
 import secrets
@@ -123,4 +124,11 @@ def _superlink_command(hub: Hub) -> list[str]:
 
 def _bind_address(host: str) -> str:
     """Loopback stays loopback; for any other name the server listens on every interface."""
-    return "127.0.0.1" if host in {"localhost", "127.0.0.1"} else "0.0.0.0"  # noqa: S104  sites must reach it
+    if host == "localhost":
+        return "127.0.0.1"
+    try:
+        if ipaddress.ip_address(host).is_loopback:
+            return host
+    except ValueError:
+        pass  # a name
+    return "0.0.0.0"  # noqa: S104  sites must reach it

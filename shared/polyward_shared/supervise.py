@@ -89,7 +89,7 @@ def only_one(lock: Path, what: str) -> int:
     """Holds `lock` for this process's life and writes its pid into it. Raises `Problem` if another holds it."""
     import fcntl
 
-    lock.parent.mkdir(parents=True, exist_ok=True)
+    lock.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

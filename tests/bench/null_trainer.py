@@ -45,9 +45,7 @@ class NullTrainer:
                 }
             )
         counts = dict.fromkeys(approval.tasks, SAMPLES)
-        return Description(
-            samples=SAMPLES, counts=counts, first=str(spool.first), software="null trainer", device="none"
-        )
+        return Description(samples=SAMPLES, counts=counts, first=str(spool.first), software="none 0", device="none")
 
     def train(self, work: Work, watch: Watcher) -> Done:
         spool = Spool(self.site.spool, work.study)

@@ -21,7 +21,6 @@ from polyward_shared.study import Study
 from polyward_shared.wire import read_report, report_message
 from tests.support.toy_trainer import ToyTrainer, toy_site
 
-
 LONGEST_WAIT = 10  # turns without a quorum, in a test that expects one
 
 

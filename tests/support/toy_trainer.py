@@ -71,6 +71,7 @@ class ToyTrainer:
     metrics: tuple[MetricRow, ...] | None = None
     fail: Code | None = None
     first_offset: float = 0.0
+    software: str = "toy 1.0, numpy 2.4.6"
     trained: list[tuple[int, str]] = field(default_factory=list)
 
     def describe(self, study: str) -> Description:
@@ -79,7 +80,9 @@ class ToyTrainer:
         schema = approval.schema
         write_state(path, schema.views(first_state(schema) + np.float32(self.first_offset)), {})
         samples = max(self.counts.values())
-        return Description(samples=samples, counts=dict(self.counts), first=str(path), software="toy", device="CPU")
+        return Description(
+            samples=samples, counts=dict(self.counts), first=str(path), software=self.software, device=""
+        )
 
     def train(self, work: Work, watch: Watcher) -> Done:
         approval = self._approval(work.study)

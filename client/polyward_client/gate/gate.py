@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -29,6 +30,7 @@ from polyward_shared.wire import read_order, refusal_message, report_message
 
 log = logging.getLogger(__name__)
 
+SOFTWARE = re.compile(r"[a-z]+ [0-9a-z.+]+(, [a-z]+ [0-9a-z.+]+){0,5}")  # names and versions, no free text
 STATES_KEPT = 2  # the one in work and the one before it, on which a change may be sent
 
 
@@ -98,7 +100,7 @@ class Gate:
             counts=check_counts(approval, described.counts, described.samples, self.site.file.policy.minimum_count),
             schema=approval.schema.to_json(),
             first=approval.schema.group_digests(flat),
-            software=described.software[:200],
+            software=described.software if SOFTWARE.fullmatch(described.software) else "",
             payload=encode("float32", flat, None) if order.want_state else b"",
         )
         return report, {}

@@ -88,6 +88,13 @@ def test_join_tells_counts_schema_and_the_first_states_digest(bench: Bench) -> N
     np.testing.assert_array_equal(decode("float32", with_state.payload, None), BASE)
 
 
+@pytest.mark.parametrize("text", ["Smith, John 1950-01-01", "toy 1.0\ntraceback", "/data/smith.png", "x" * 201])
+def test_of_a_trainers_software_only_names_and_versions_leave(bench: Bench, text: str) -> None:
+    assert bench.report(JOIN).software == "toy 1.0, numpy 2.4.6"
+    bench.trainer.software = text
+    assert bench.report(JOIN).software == ""
+
+
 def test_train_answers_with_the_update_and_the_ledger_holds_it(bench: Bench) -> None:
     report = bench.report(TRAIN)
     update = decode("float32", report.payload, None)
