@@ -21,7 +21,7 @@ from polyward_server.ledger import Event, Ledger
 from polyward_server.registry import Registry
 from polyward_server.rounds import run_study
 from polyward_shared.problems import Problem
-from polyward_shared.supervise import end_with_parent, stop_on_signals
+from polyward_shared.supervise import run_child
 
 log = logging.getLogger("polyward.runner")
 
@@ -107,17 +107,6 @@ def _session(hub: Hub) -> Session:
     )
 
 
-def main() -> int:
-    end_with_parent()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s runner %(levelname)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    try:
-        run_queue(Hub(Path(sys.argv[1])), stop_on_signals())
-    except Problem as problem:
-        log.error("%s", problem)
-        return 2
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    here = Hub(Path(sys.argv[1]))
+    sys.exit(run_child("runner", lambda stop: run_queue(here, stop)))

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -130,6 +130,19 @@ def stop_holder(lock: Path, what: str, *, seconds: float = 20.0) -> None:
         if time.monotonic() > deadline:
             raise Problem(what, f"did not end within {seconds:.0f} s (process {pid})")
         time.sleep(0.05)
+
+
+def run_child(name: str, work: Callable[[threading.Event], None]) -> int:
+    """A child's whole life: ends with its supervisor, logs under `name`, works until told to stop; its exit code."""
+    end_with_parent()
+    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {name} %(levelname)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for every poll otherwise
+    try:
+        work(stop_on_signals())
+    except Problem as problem:
+        log.error("%s", problem)
+        return 2
+    return 0
 
 
 def module(name: str, *arguments: str) -> list[str]:

@@ -18,7 +18,8 @@ from polyward_deploy.processes import Processes
 from polyward_server.flower.session import RunLost, Session
 from polyward_server.flower.superlink import read_secret
 from polyward_server.hub import Hub, free_port, init
-from polyward_server.ledger import Ledger, events, rounds
+from polyward_server.ledger import Ledger
+from polyward_server.tables import events, rounds
 from polyward_shared import pki
 from polyward_shared.codec import Codec
 from polyward_shared.problems import Problem

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from polyward_client.port.interface import Done, MetricRow, Watcher, Work
+from polyward_client.port.interface import Done, Watcher, Work
 from polyward_server.exchange import Presence
 from polyward_server.ledger import Event
 from polyward_shared.messages import Kind, Metric, Report, Stage
@@ -54,8 +54,8 @@ def test_figures_are_each_sites_own_and_absent_is_absent(tmp_path: Path) -> None
     few = {**TOYS, "b": Toy(-2.0, {"mask": 10, "grade": 5})}
     with ToyFederation(tmp_path, toy_study(evaluation={"splits": ["test"]}), few) as toy:
         rows = (
-            MetricRow(task="grade", split="test", stage=Stage.TRAINED, name="auroc", value=0.7, count=4),
-            MetricRow(task="mask", split="test", stage=Stage.TRAINED, name="dice", value=0.6, count=5),
+            Metric(task="grade", split="test", stage=Stage.TRAINED, name="auroc", value=0.7, count=4),
+            Metric(task="mask", split="test", stage=Stage.TRAINED, name="dice", value=0.6, count=5),
         )
         toy.trainers["b"].metrics = rows
         toy.run()

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from polyward_client.approvals import Approval, read_approval, write_approval
-from polyward_client.port.interface import Description, Done, MetricRow, Progress, Watcher, Work
+from polyward_client.port.interface import Description, Done, Progress, Watcher, Work
 from polyward_client.site import Site, read_site
-from polyward_shared.messages import Stage
+from polyward_shared.messages import Metric, Stage
 from polyward_shared.problems import Code, Refused
 from polyward_shared.schema import ArraySpec, Flat, Schema
 from polyward_shared.states import read_state, write_state
@@ -68,7 +68,7 @@ class ToyTrainer:
     site: Site
     target: float
     counts: Mapping[str, int]
-    metrics: tuple[MetricRow, ...] | None = None
+    metrics: tuple[Metric, ...] | None = None
     fail: Code | None = None
     first_offset: float = 0.0
     software: str = "toy 1.0, numpy 2.4.6"
@@ -109,14 +109,14 @@ class ToyTrainer:
             raise Refused(Code.STUDY_NOT_APPROVED, study)
         return approval
 
-    def _rows(self, approval: Approval, stage: Stage) -> tuple[MetricRow, ...]:
+    def _rows(self, approval: Approval, stage: Stage) -> tuple[Metric, ...]:
         return tuple(
-            MetricRow(task=task, split=split, stage=stage, name=name, value=self.target, count=self.counts[task])
+            Metric(task=task, split=split, stage=stage, name=name, value=self.target, count=self.counts[task])
             for task in approval.tasks
             for split in approval.study.evaluation.splits
             for name in METRICS[approval.study.tasks[task].kind]
         )
 
-    def _done(self, rows: tuple[MetricRow, ...], update: str | None) -> Done:
+    def _done(self, rows: tuple[Metric, ...], update: str | None) -> Done:
         samples = max(self.counts.values())
         return Done(samples=samples, counts=dict(self.counts), metrics=rows, update=update, seconds=0.5)

@@ -15,7 +15,7 @@ from polyward_client.site import SOCKET, Site, read_site
 from polyward_client.status import write_status
 from polyward_shared.pki import read_key
 from polyward_shared.problems import Problem
-from polyward_shared.supervise import end_with_parent, stop_on_signals
+from polyward_shared.supervise import run_child
 
 POLL_SECONDS = 0.05  # while a study runs
 POLL_SECONDS_IDLE = 0.5  # when nothing has come for a while
@@ -55,17 +55,6 @@ def _answer_orders(link: FleetLink, gate: Gate, site: Site, stop: threading.Even
         link.reply(reply, last - began)
 
 
-def main() -> int:
-    end_with_parent()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s gate %(levelname)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for every poll otherwise
-    try:
-        run_gate(read_site(Path(sys.argv[1]), state=Path(sys.argv[2])), stop_on_signals())
-    except Problem as problem:
-        log.error("%s", problem)
-        return 2
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    here = read_site(Path(sys.argv[1]), state=Path(sys.argv[2]))
+    sys.exit(run_child("gate", lambda stop: run_gate(here, stop)))

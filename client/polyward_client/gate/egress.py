@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from polyward_client.approvals import Approval
-from polyward_client.port.interface import MetricRow
 from polyward_shared.messages import Metric
 from polyward_shared.norms import SLICE, distance
 from polyward_shared.problems import Code, Refused
@@ -37,7 +36,7 @@ def check_norm(flat: Flat, base: Flat, limit: float) -> float:
     return norm
 
 
-def check_metrics(approval: Approval, rows: Iterable[MetricRow], minimum: int) -> tuple[tuple[Metric, ...], int]:
+def check_metrics(approval: Approval, rows: Iterable[Metric], minimum: int) -> tuple[tuple[Metric, ...], int]:
     """The figures that may leave, and how many stay because they rest on fewer than `minimum` cases.
 
     Raises `Refused` for a name, task, split or value that the study does not foresee.
@@ -57,7 +56,7 @@ def check_metrics(approval: Approval, rows: Iterable[MetricRow], minimum: int) -
         if row.count < minimum:
             suppressed += 1
         else:
-            allowed[key] = Metric(row.task, row.split, row.stage, row.name, row.value, row.count)
+            allowed[key] = row
     return tuple(allowed.values()), suppressed
 
 

@@ -9,20 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from polyward_shared.messages import Stage
+from polyward_shared.messages import Metric
 from polyward_shared.problems import Code
 from polyward_shared.reading import Frozen
-
-
-class MetricRow(Frozen):
-    """A measured figure with its number of cases."""
-
-    task: str
-    split: str
-    stage: Stage
-    name: str
-    value: float
-    count: int
 
 
 class Progress(Frozen):
@@ -58,7 +47,7 @@ class Done(Frozen):
 
     samples: int
     counts: dict[str, int]
-    metrics: tuple[MetricRow, ...]
+    metrics: tuple[Metric, ...]
     update: str | None
     seconds: float
 

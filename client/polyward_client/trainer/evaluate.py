@@ -15,11 +15,10 @@ from torchmetrics.functional.classification import (
 )
 from torchmetrics.functional.regression import r2_score
 
-from polyward_client.port.interface import MetricRow
 from polyward_client.trainer.dataset import Dataset, Indices
 from polyward_client.trainer.losses import case_losses
 from polyward_client.trainer.model import MultiTaskModel
-from polyward_shared.messages import Stage
+from polyward_shared.messages import Metric, Stage
 from polyward_shared.study import Study
 from polyward_shared.tasks import Binary, Multiclass, Ordinal, Regression, Segmentation
 
@@ -27,11 +26,9 @@ Figure = tuple[str, float, int]  # name, value, cases
 BATCH_FACTOR = 2  # no gradients are kept, so twice the training batch fits
 
 
-def evaluate(
-    model: MultiTaskModel, data: Dataset, study: Study, device: torch.device, *, stage: Stage
-) -> list[MetricRow]:
+def evaluate(model: MultiTaskModel, data: Dataset, study: Study, device: torch.device, *, stage: Stage) -> list[Metric]:
     """Every figure of every task on the study's evaluation splits, in float32."""
-    rows: list[MetricRow] = []
+    rows: list[Metric] = []
     was_training = model.training
     model.eval()
     with torch.inference_mode():
@@ -40,7 +37,7 @@ def evaluate(
             for task, (losses, answers, truths) in gathered.items():
                 for name, value, count in figures(model, study, task, losses, answers, truths):
                     if math.isfinite(value) and count > 0:
-                        rows.append(MetricRow(task=task, split=split, stage=stage, name=name, value=value, count=count))
+                        rows.append(Metric(task=task, split=split, stage=stage, name=name, value=value, count=count))
     model.train(was_training)
     return rows
 

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from polyward_client.port.interface import MetricRow, Progress, Watcher
+from polyward_client.port.interface import Progress, Watcher
 from polyward_client.trainer.balance import combined
 from polyward_client.trainer.dataset import Batch, Dataset, augmented, epoch_batches, target_statistics
 from polyward_client.trainer.evaluate import evaluate
 from polyward_client.trainer.losses import task_losses
 from polyward_client.trainer.model import MultiTaskModel, parts
 from polyward_client.trainer.schedule import Phase, final_phases, round_phases
-from polyward_shared.messages import Stage
+from polyward_shared.messages import Metric, Stage
 from polyward_shared.problems import Code, Refused
 from polyward_shared.schema import BRANCHES
 from polyward_shared.seeds import seed_for
@@ -40,9 +40,9 @@ class Run:
     cancelled: Callable[[], bool] = lambda: False
 
 
-def train_round(model: MultiTaskModel, data: Dataset, run: Run) -> list[MetricRow]:
+def train_round(model: MultiTaskModel, data: Dataset, run: Run) -> list[Metric]:
     """Trains `model` in place by the study's schedule; figures before and after, in rounds where they are due."""
-    rows: list[MetricRow] = []
+    rows: list[Metric] = []
     due = run.round % run.study.evaluation.every == 0 or run.round >= run.study.rounds
     if due:
         rows += _measured(model, data, run, Stage.RECEIVED)
@@ -53,7 +53,7 @@ def train_round(model: MultiTaskModel, data: Dataset, run: Run) -> list[MetricRo
     return rows
 
 
-def finish_round(model: MultiTaskModel, data: Dataset, run: Run) -> list[MetricRow]:
+def finish_round(model: MultiTaskModel, data: Dataset, run: Run) -> list[Metric]:
     """The final tuning of the branches, and its figures."""
     for phase in final_phases(run.study.training):
         train_phase(model, data, run, phase)
@@ -132,7 +132,7 @@ def set_target_statistics(model: MultiTaskModel, study: Study, data: Dataset) ->
             model.scale(name).copy_(torch.tensor(target_statistics(data, name)))
 
 
-def _measured(model: MultiTaskModel, data: Dataset, run: Run, stage: Stage) -> list[MetricRow]:
+def _measured(model: MultiTaskModel, data: Dataset, run: Run, stage: Stage) -> list[Metric]:
     run.watch(Progress(phase=f"measuring ({stage})"))
     return evaluate(model, data, run.study, run.device, stage=stage)
 

@@ -23,7 +23,7 @@ import torch
 from safetensors import SafetensorError
 
 from polyward_client.approvals import Approval, read_approval
-from polyward_client.port.interface import Description, Done, MetricRow, Progress, Watcher, Work
+from polyward_client.port.interface import Description, Done, Progress, Watcher, Work
 from polyward_client.site import Site
 from polyward_client.trainer.dataset import Dataset, load_dataset
 from polyward_client.trainer.manifest import Census, census, read_manifest
@@ -31,6 +31,7 @@ from polyward_client.trainer.model import MultiTaskModel, load_personal, load_sh
 from polyward_client.trainer.round import Run, finish_round, set_target_statistics, train_round
 from polyward_client.trainer.spool import Spool
 from polyward_client.trainer.vault import Vault
+from polyward_shared.messages import Metric
 from polyward_shared.problems import Code, Problem, Refused
 from polyward_shared.states import Arrays, read_state
 
@@ -128,7 +129,7 @@ class LocalTrainer:
         spool.keep_done(done, work.round, work.state_digest, final=final)
         return done
 
-    def _done(self, prepared: _Prepared, metrics: list[MetricRow], update: Path | None, seconds: float) -> Done:
+    def _done(self, prepared: _Prepared, metrics: list[Metric], update: Path | None, seconds: float) -> Done:
         return Done(
             samples=prepared.counts.samples,
             counts=_train_counts(prepared.approval, prepared.counts),

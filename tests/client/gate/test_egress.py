@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from polyward_client.approvals import Approval
 from polyward_client.gate import egress
 from polyward_client.gate.egress import check_counts, check_metrics, check_norm, check_state
-from polyward_client.port.interface import MetricRow
-from polyward_shared.messages import Stage
+from polyward_shared.messages import Metric, Stage
 from polyward_shared.problems import Code, Refused
 from tests.support.toy_trainer import toy_schema, toy_study
 
@@ -86,9 +85,9 @@ def test_the_norms_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     assert code_of(check_norm, flat, np.array([np.nan, 0], np.float32), 5.0) is Code.EGRESS_NORM
 
 
-def row(**changes: Any) -> MetricRow:
+def row(**changes: Any) -> Metric:
     plain = {"task": "mask", "split": "test", "stage": Stage.TRAINED, "name": "dice", "value": 0.5, "count": 5}
-    return MetricRow.model_construct(**{**plain, **changes})  # unchecked, as a hostile trainer would
+    return Metric(**{**plain, **changes})  # unchecked, as a hostile trainer would
 
 
 def test_figures_leave_with_their_counts_and_small_ones_stay() -> None:

@@ -16,11 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from polyward_client.gate.gate import STATES_KEPT, Gate
-from polyward_client.port.interface import Done, MetricRow, Progress, Watcher, Work
+from polyward_client.port.interface import Done, Progress, Watcher, Work
 from polyward_client.site import Site
 from polyward_shared.chain import read_chain
 from polyward_shared.codec import decode, encode
-from polyward_shared.messages import Kind, Order, Report, Stage
+from polyward_shared.messages import Kind, Metric, Order, Report, Stage
 from polyward_shared.problems import Code, Problem
 from polyward_shared.schema import Flat
 from polyward_shared.states import write_state
@@ -264,11 +264,11 @@ def test_an_update_that_is_not_there(bench: Bench, announced: str, code: Code) -
 
 
 def test_figures_that_rest_on_few_cases_stay(bench: Bench) -> None:
-    few = MetricRow(task="mask", split="test", stage=Stage.TRAINED, name="dice", value=0.5, count=4)
-    bench.trainer.metrics = (few, few.model_copy(update={"name": "loss", "count": 5}))
+    few = Metric(task="mask", split="test", stage=Stage.TRAINED, name="dice", value=0.5, count=4)
+    bench.trainer.metrics = (few, replace(few, name="loss", count=5))
     assert [metric.name for metric in bench.report(TRAIN).metrics] == ["loss"]
     assert bench.lines()[-1]["suppressed"] == 1
-    bench.trainer.metrics = (few.model_copy(update={"name": "patient_17"}),)
+    bench.trainer.metrics = (replace(few, name="patient_17"),)
     assert bench.code(replace(TRAIN, round=2)) is Code.EGRESS_METRIC
 
 

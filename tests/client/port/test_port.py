@@ -15,11 +15,11 @@ import pytest
 
 from polyward_client.port import connect
 from polyward_client.port.connect import RemoteTrainer
-from polyward_client.port.interface import Description, Done, MetricRow, Progress, Watcher, Work
+from polyward_client.port.interface import Description, Done, Progress, Watcher, Work
 from polyward_client.port.serve import serve
 from polyward_client.port.wires import SERVICE, Ask, Reply, ask_from_bytes, reply_from_bytes, to_bytes
 from polyward_client.site import SOCKET, Site
-from polyward_shared.messages import Stage
+from polyward_shared.messages import Metric, Stage
 from polyward_shared.problems import Code, Refused
 from polyward_shared.states import write_state
 from tests.support.toy_trainer import ToyTrainer, first_state, toy_schema, toy_site, toy_study
@@ -253,7 +253,7 @@ def test_a_trainer_that_never_starts_is_not_waited_for_without_end(
 
 
 def test_messages_are_the_interfaces_records(work: Work) -> None:
-    row = MetricRow(task="mask", split="test", stage=Stage.FINAL, name="dice", value=0.1, count=5)
+    row = Metric(task="mask", split="test", stage=Stage.FINAL, name="dice", value=0.1, count=5)
     done = Done(samples=5, counts={"mask": 5}, metrics=(row,), update=None, seconds=0.1)
     for reply in (Reply(done=done), Reply(progress=Progress(phase="x", loss=None)), Reply(cancelled=True)):
         assert reply_from_bytes(to_bytes(reply)) == reply

@@ -1,0 +1,84 @@
+"""The tables of the ledger. Primary keys make a second contribution of a site to a round impossible."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+tables = sa.MetaData()
+studies = sa.Table(
+    "studies",
+    tables,
+    sa.Column("digest", sa.String(64), primary_key=True),
+    sa.Column("id", sa.String(64), nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),  # queued, running, finished, stopped, failed
+    sa.Column("reason", sa.Text, nullable=False, default=""),
+    sa.Column("queued", sa.String(32), nullable=False),
+)
+sites = sa.Table(
+    "sites",
+    tables,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("public_key", sa.Text, nullable=False, unique=True),
+    sa.Column("registered", sa.String(32), nullable=False),
+)
+members = sa.Table(
+    "members",
+    tables,
+    sa.Column("study", sa.ForeignKey("studies.digest"), primary_key=True),
+    sa.Column("site", sa.String(64), primary_key=True),
+    sa.Column("samples", sa.Integer, nullable=False),
+    sa.Column("counts", sa.Text, nullable=False),  # JSON: labels per task
+    sa.Column("schema", sa.Text, nullable=False),
+    sa.Column("software", sa.Text, nullable=False),
+    sa.Column("agrees", sa.Boolean, nullable=False),  # with the first state of the others
+)
+rounds = sa.Table(
+    "rounds",
+    tables,
+    sa.Column("study", sa.ForeignKey("studies.digest"), primary_key=True),
+    sa.Column("round", sa.Integer, primary_key=True),
+    sa.Column("state", sa.String(64), nullable=False),
+    sa.Column("encoder", sa.String(64), nullable=False),
+    sa.Column("seconds", sa.Float, nullable=False),
+    sa.Column("committed", sa.String(32), nullable=False),
+)
+contributions = sa.Table(
+    "contributions",
+    tables,
+    sa.Column("study", sa.String(64), primary_key=True),
+    sa.Column("round", sa.Integer, primary_key=True),
+    sa.Column("site", sa.String(64), primary_key=True),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("weight", sa.Integer, nullable=False),
+    sa.Column("norm", sa.Float, nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("bytes_up", sa.Integer, nullable=False),
+    sa.Column("bytes_down", sa.Integer, nullable=False),
+    sa.Column("seconds", sa.Float, nullable=False),  # of training, as the site says
+    sa.ForeignKeyConstraint(["study", "round"], ["rounds.study", "rounds.round"]),
+)
+metrics = sa.Table(
+    "metrics",
+    tables,
+    sa.Column("study", sa.String(64), primary_key=True),
+    sa.Column("round", sa.Integer, primary_key=True),
+    sa.Column("site", sa.String(64), primary_key=True),
+    sa.Column("task", sa.String(40), primary_key=True),
+    sa.Column("split", sa.String(8), primary_key=True),
+    sa.Column("stage", sa.String(12), primary_key=True),
+    sa.Column("name", sa.String(24), primary_key=True),
+    sa.Column("value", sa.Float, nullable=False),
+    sa.Column("cases", sa.Integer, nullable=False),
+)
+events = sa.Table(
+    "events",
+    tables,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("at", sa.String(32), nullable=False),
+    sa.Column("study", sa.String(64), nullable=False),
+    sa.Column("round", sa.Integer, nullable=False),
+    sa.Column("site", sa.String(64), nullable=False),
+    sa.Column("what", sa.String(24), nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+)
