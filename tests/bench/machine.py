@@ -18,7 +18,7 @@ def description() -> dict[str, str]:
         "cores": str(os.cpu_count()),
         "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
         "processor": _processor(),
-        "kernel": f"{platform.system()} {platform.release().partition('-')[0]}",  # what follows names a build, and so a place
+        "kernel": f"{platform.system()} {platform.release().partition('-')[0]}",  # the rest names a build
         "python": platform.python_version(),
         **{name: _version(name) for name in PACKAGES},
     }
