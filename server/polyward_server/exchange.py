@@ -72,7 +72,8 @@ class Exchange:
         self._open: dict[str, _Asked] = {}  # message id -> who was asked
         self._attempts: dict[str, int] = {}
         self._lock = threading.Lock()
-        self._arrived: queue.Queue[tuple[str, Message] | BaseException] = queue.Queue(maxsize=1)
+        self._arrived: queue.Queue[tuple[str, Message] | BaseException] = queue.Queue()
+        self._room = threading.Semaphore(1)  # for one reply: the next is not pulled before the last was folded
         self._over = threading.Event()
 
     def answers(
@@ -113,11 +114,14 @@ class Exchange:
                 if isinstance(arrived, BaseException):
                     raise arrived
                 answer = self._read(*arrived, waiting)
+                del arrived
                 if answer is not None:
                     waiting.discard(answer.site)
                     if answer.report is not None:
                         answered.add(answer.site)
                     yield answer
+                    del answer
+                self._room.release()
         finally:
             self._over.set()
 
@@ -127,7 +131,7 @@ class Exchange:
 
     def _look(self, waiting: set[str], away_since: dict[str, float]) -> None:
         """Asks those who are here and have no open question, or whose gate has started since they were asked."""
-        known = self._presence()
+        known, due = self._presence(), []
         for site in sorted(waiting):
             presence = known.get(site)
             if presence is None or not presence.online:
@@ -138,49 +142,54 @@ class Exchange:
             away_since.pop(site, None)
             asked = self._last_asked(site)
             if asked is None or presence.since > asked.at:
-                self._push(site)
+                due.append(site)
+        self._push([site for site in due if self._attempts.get(site, 0) < ASKED_AGAIN_AT_MOST])
 
     def _last_asked(self, site: str) -> _Asked | None:
         with self._lock:
             return max((a for a in self._open.values() if a.site == site), key=lambda a: a.attempt, default=None)
 
-    def _push(self, site: str) -> None:
-        attempt = self._attempts.get(site, 0) + 1
-        if attempt > ASKED_AGAIN_AT_MOST:
+    def _push(self, sites: list[str]) -> None:
+        """Asks all of them at once: what their orders have in common is uploaded once, before the first can start."""
+        if not sites:
             return
+        attempts = {site: self._attempts.get(site, 0) + 1 for site in sites}
         at = time.time()
-        [message_id] = list(self._grid.push_messages([self._ask(site, attempt)]))
-        if not message_id:  # the node has just gone; the next look asks again
-            return
-        self._attempts[site] = attempt
-        with self._lock:
-            self._open[message_id] = _Asked(site, attempt, at)
-        self._notice(site, "asked", f"attempt {attempt}")
+        ids = list(self._grid.push_messages([self._ask(site, attempt) for site, attempt in attempts.items()]))
+        for (site, attempt), message_id in zip(attempts.items(), ids, strict=True):
+            if not message_id:  # the node has just gone; the next look asks again
+                continue
+            self._attempts[site] = attempt
+            with self._lock:
+                self._open[message_id] = _Asked(site, attempt, at)
+            self._notice(site, "asked", f"attempt {attempt}")
 
     def _pull(self) -> None:
         """Runs beside `answers`, for a pull may block while a site uploads, and a deadline must not wait for it."""
         last = time.monotonic()
-        while not self._over.is_set():
+        while self._wait_for_room():
             with self._lock:
                 ids = list(self._open)
             try:
                 found = list(self._grid.pull_messages(ids)) if ids else []
             except BaseException as error:  # handed to the caller, who decides
-                self._deliver(error)
+                self._arrived.put(error)
                 return
-            for message in found:
+            for place, message in enumerate(found):
                 last = time.monotonic()
-                self._deliver((message.metadata.reply_to_message_id, message))
+                if place and not self._wait_for_room():
+                    return
+                self._arrived.put((message.metadata.reply_to_message_id, message))
             if not found:
+                self._room.release()
                 self._over.wait(PULL_SECONDS if time.monotonic() - last < 60 else PULL_SECONDS_IDLE)
 
-    def _deliver(self, item: tuple[str, Message] | BaseException) -> None:
+    def _wait_for_room(self) -> bool:
+        """True when a reply may be pulled, False when the exchange is over."""
         while not self._over.is_set():
-            try:
-                self._arrived.put(item, timeout=0.5)
-                return
-            except queue.Full:
-                continue
+            if self._room.acquire(timeout=0.2):
+                return True
+        return False
 
     def _read(self, message_id: str, message: Message, waiting: set[str]) -> Answer | None:
         with self._lock:

@@ -93,7 +93,7 @@ def serve(hub: Hub, stop: threading.Event) -> None:
     lock = only_one(hub.lock, str(hub.folder))  # held until this process ends
     log.info("hub %s on %s:%d (process lock %d)", hub.file.name, hub.file.host, hub.file.port, lock)
     superlink = Child("superlink", _superlink_command(hub), hub.folder, ALLOCATOR)
-    runner = Child("runner", module("polyward_server.runner", str(hub.folder)), hub.folder)
+    runner = Child("runner", module("polyward_server.runner", str(hub.folder)), hub.folder, ALLOCATOR)
     supervise([superlink, runner], stop)
 
 

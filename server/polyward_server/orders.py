@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from weakref import WeakValueDictionary
 
 from flwr.app import ArrayRecord, Message
 
@@ -33,7 +34,8 @@ class Orders:
     ) -> None:
         self._study, self._federation, self._shared = study.digest(), federation, shared
         self._schemas, self._held, self._kind, self._number = schemas, held, kind, number
-        self._payloads: dict[tuple[str, Codec], ArrayRecord] = {}
+        # A payload lives as long as a message that carries it: while a round is trained, the hub holds none.
+        self._payloads: WeakValueDictionary[tuple[str, Codec], ArrayRecord] = WeakValueDictionary()
         self.digests = {
             s.digest: s.state_digest(shared.of(s)) for s in {s.digest: s for s in schemas.values()}.values()
         }
@@ -65,11 +67,11 @@ class Orders:
         return (report.kind, report.study, report.round, report.state_digest) == asked
 
     def _payload(self, schema: Schema, codec: Codec) -> ArrayRecord:
-        key = (schema.digest, codec)
-        if key not in self._payloads:
+        record = self._payloads.get((schema.digest, codec))
+        if record is None:
             if codec == "bfloat16":
                 data = b"".join(self._shared.changes[group] for group in schema.groups)
             else:
                 data = encode("float32", self._shared.of(schema), None)
-            self._payloads[key] = payload_record(data)
-        return self._payloads[key]
+            record = self._payloads[schema.digest, codec] = payload_record(data)
+        return record

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from polyward_shared.supervise import run_child
 log = logging.getLogger("polyward.runner")
 
 IDLE_SECONDS = 0.3  # between looks at an empty queue
+PRESENCE_SECONDS = 0.5  # between looks at Flower's list of nodes
 LOST_SECONDS = 0.5  # before a lost SuperLink is tried again
 
 
@@ -36,6 +38,7 @@ class Sites:
         self._session = session
         self._ledger = ledger
         self._registered: dict[str, int] = {}
+        self._seen: tuple[float, Mapping[str, Presence]] = (-PRESENCE_SECONDS, {})
 
     def nodes(self) -> dict[str, int]:
         """Node id of every registered site; new sites are told to Flower on the way."""
@@ -45,7 +48,16 @@ class Sites:
         return dict(self._registered)
 
     def presence(self) -> Mapping[str, Presence]:
-        """Who is here. A SuperLink that was started anew knows nobody: the keys are told to it again."""
+        """Who is here, at most half a second ago.
+
+        A SuperLink that was started anew knows nobody: the keys are told to it again.
+        """
+        now = time.monotonic()
+        if now - self._seen[0] >= PRESENCE_SECONDS:
+            self._seen = (now, self._look())
+        return self._seen[1]
+
+    def _look(self) -> Mapping[str, Presence]:
         known = self._session.nodes()
         self._registered = {name: node for name, node in self._registered.items() if node in known}
         return {

@@ -17,9 +17,8 @@ from polyward_shared.pki import read_key
 from polyward_shared.problems import Problem
 from polyward_shared.supervise import run_child
 
-POLL_SECONDS = 0.05  # while a study runs
-POLL_SECONDS_IDLE = 0.5  # when nothing has come for a while
-BUSY_SECONDS = 120.0
+POLL_SECONDS = 0.05  # just after an order, when the next may come at once
+POLL_SECONDS_IDLE = 0.5  # when nothing has come for ten seconds; in between, a twentieth of the time waited
 
 log = logging.getLogger("polyward.gate")
 
@@ -42,11 +41,11 @@ def run_gate(site: Site, stop: threading.Event) -> None:
 
 def _answer_orders(link: FleetLink, gate: Gate, site: Site, stop: threading.Event) -> None:
     link.connect(stop)
-    last = time.monotonic() - BUSY_SECONDS
+    last = time.monotonic()
     while not stop.is_set():
         message = link.receive()
         if message is None:
-            stop.wait(POLL_SECONDS if time.monotonic() - last < BUSY_SECONDS else POLL_SECONDS_IDLE)
+            stop.wait(min(POLL_SECONDS_IDLE, max(POLL_SECONDS, (time.monotonic() - last) / 20)))
             continue
         began = time.monotonic()
         log.info("%s: order %s", site.name, message.metadata.message_type)

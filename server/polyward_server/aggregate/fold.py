@@ -49,8 +49,9 @@ def add(fold: Fold, update: Flat, base: Flat, weight: int) -> None:
     """Adds one site's state [n], which must `fits`; `weight` is an integer from `site_weights`."""
     for begin in range(0, base.size, SLICE):
         part = slice(begin, begin + SLICE)
-        change = update[part].astype(np.float64) - base[part]
-        fold.total[part] += np.rint(change * UNIT).astype(np.int64) * weight
+        change = np.subtract(update[part], base[part], dtype=np.float64)
+        units = np.rint(np.multiply(change, UNIT, out=change), out=change).astype(np.int64)
+        fold.total[part] += np.multiply(units, weight, out=units)
     fold.weight += weight
 
 
