@@ -19,7 +19,7 @@ check: $(INSTALLED)  ## lint, types, import rules, fast tests
 	$(BIN)/lint-imports
 	$(BIN)/pytest -q -m "not slow"
 
-bench: $(INSTALLED)  ## measures against plain Flower on this machine; writes out/bench.md
+bench: $(INSTALLED)  ## measures against plain Flower on this machine; writes out/bench/bench.md (about half an hour)
 	$(BIN)/python -m tests.bench
 
 clean:
