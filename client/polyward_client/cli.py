@@ -60,12 +60,17 @@ def approve(site: SiteArgument, study: StudyArgument) -> None:
     place, wanted = read_site(site), read_study(study)
     approval = make_approval(wanted, place)
     width = 4 if wanted.wire.codec == "float32" else 2
-    out.print(f"[bold]{wanted.id}[/]  digest {wanted.digest()}")
+    out.print(f"[bold]{wanted.id}[/]  digest {wanted.digest()}", soft_wrap=True)
     out.print(f"trains here: {', '.join(approval.tasks)}")
     groups = ", ".join(f"{name} ({len(approval.schema.group(name).arrays)} arrays)" for name in approval.schema.groups)
     each = approval.schema.size * width / 1e6
-    out.print(f"leaves here: {groups}; {each:.2f} MB in each of {wanted.rounds} rounds, and figures with their counts")
-    out.print("stays here: every image, every label, every branch and optimiser state that is not named above")
+    out.print(
+        f"leaves here: {groups}; {each:.2f} MB in each of {wanted.rounds} rounds, and figures with their counts",
+        soft_wrap=True,
+    )
+    out.print(
+        "stays here: every image, every label, every branch and optimiser state that is not named above", soft_wrap=True
+    )
     write_approval(place.approved, approval)
     out.print("[green]approved[/]")
 
@@ -127,15 +132,15 @@ def sent(
 def _sent_table(place: Site, entries: list[dict[str, object]]) -> Table:
     table = Table(title=f"what left {place.name}")
     for heading in ("when", "what", "round", "bytes", "sha256", "figures"):
-        table.add_column(heading, justify="right" if heading in {"round", "bytes", "figures"} else "left")
+        table.add_column(heading, justify="right" if heading in {"round", "bytes", "figures"} else "left", no_wrap=True)
     for entry in entries:
         figures = entry.get("metrics", [])
         table.add_row(
-            str(entry["at"])[:19],
-            f"{entry['what']} {entry.get('code') or entry['kind']}",
+            str(entry["at"])[:16].replace("T", " "),
+            str(entry.get("code") or entry["kind"]),
             str(entry["round"]),
             str(entry.get("bytes", 0)),
-            str(entry.get("sha256", ""))[:12],
+            str(entry.get("sha256", ""))[:8],
             str(len(figures) if isinstance(figures, list) else 0),
         )
     return table

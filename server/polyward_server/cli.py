@@ -158,7 +158,7 @@ def _follow(ledger: Ledger, digest: str, rounds: int) -> bool:
                 seen = number
                 progress.update(bar, completed=event.round if event.what == "committed" else None)
                 if line := sentence(event):
-                    progress.console.print(line, highlight=False, markup=False)
+                    progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
             if state in {"finished", "failed", "stopped"}:
                 break
             time.sleep(0.2)
