@@ -72,7 +72,7 @@ def run_queue(hub: Hub, stop: threading.Event) -> None:
     ledger, registry = Ledger(hub.ledger), Registry(hub.registry)
     while not stop.is_set():
         try:
-            with _session(hub) as session:
+            with session_of(hub) as session:
                 session.sweep()  # a run that an earlier runner left behind would keep gates waiting for its messages
                 sites = Sites(session, ledger)
                 while not stop.is_set():
@@ -110,12 +110,14 @@ def _run(
         ledger.note(Event(digest, study.rounds, "", "finished", ""))
 
 
-def _session(hub: Hub) -> Session:
+def session_of(hub: Hub, *, patience: float = 5.0) -> Session:
+    """The hub's own way to its SuperLink; a call that fails is tried again for `patience` seconds."""
     return Session(
         hub.private_address,
         hub.ca.read_bytes(),
         private_secret=read_secret(hub.private_secret),
         superexec_secret=read_secret(hub.superexec_secret),
+        patience=patience,
     )
 
 

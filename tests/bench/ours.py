@@ -16,9 +16,9 @@ from polyward_client.approvals import Approval, write_approval
 from polyward_client.site import Site, read_site
 from polyward_deploy.processes import Processes
 from polyward_server.flower.session import RunLost, Session
-from polyward_server.flower.superlink import read_secret
 from polyward_server.hub import Hub, free_port, init
 from polyward_server.ledger import Ledger
+from polyward_server.runner import session_of
 from polyward_server.tables import events, rounds
 from polyward_shared import pki
 from polyward_shared.codec import Codec
@@ -85,7 +85,7 @@ def null_federation(
                 processes.append(start(trainer, log, folder=site.state))
                 gates.append(start(gate, log, folder=site.state, OMP_NUM_THREADS="1"))
                 processes.append(gates[-1])
-            with session_of(hub.hub) as session:
+            with session_of(hub.hub, patience=0.1) as session:
                 here = online(session)
                 wait_until(lambda: sum(here().values()) == sites, START_SECONDS, "all sites online", log=log)
             yield Nulls(study, hub, ledger, gates)
@@ -147,17 +147,6 @@ def admit(site: Site, ledger: Ledger) -> None:
 def approve(site: Site, study: Study, values: int) -> None:
     """Approves the study for one encoder array of so many values."""
     write_approval(site.approved, Approval(study, (TASK,), Schema((ArraySpec("encoder.w", (values,)),))))
-
-
-def session_of(hub: Hub) -> Session:
-    """The hub's own way to its SuperLink, for looking at who is online."""
-    return Session(
-        hub.private_address,
-        hub.ca.read_bytes(),
-        private_secret=read_secret(hub.private_secret),
-        superexec_secret=read_secret(hub.superexec_secret),
-        patience=0.1,
-    )
 
 
 def online(session: Session) -> Callable[[], dict[int, bool]]:

@@ -9,8 +9,9 @@ from pathlib import Path
 import psutil
 
 from polyward_server.ledger import Ledger
+from polyward_server.runner import session_of
 from polyward_shared.supervise import module
-from tests.bench.ours import Nulls, admit, asked, hub_alone, new_site, null_federation, online, session_of
+from tests.bench.ours import Nulls, admit, asked, hub_alone, new_site, null_federation, online
 from tests.bench.rows import Budget, Row, measured
 from tests.bench.running import end, start, wait_until
 from tests.bench.scale import Scale, Step
@@ -52,7 +53,7 @@ def _node(folder: Path, scale: Scale, step: Step) -> list[Row]:
         ledger = Ledger(hub.hub.ledger)
         admit(site, ledger)
         ledger.close()
-        with session_of(hub.hub) as session:
+        with session_of(hub.hub, patience=0.1) as session:
             here = online(session)
             wait_until(lambda: len(here()) == 1, LIMIT, "the hub", log=folder / "hub.log")
             trials = scale.of(3, quick=1)

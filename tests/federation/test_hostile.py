@@ -18,7 +18,7 @@ from flwr.proto.fab_pb2 import Fab
 
 from polyward_deploy.processes import Processes, federation, wait_for
 from polyward_server.flower.session import Session
-from polyward_server.flower.superlink import read_secret
+from polyward_server.runner import session_of
 from polyward_shared.chain import read_chain
 from polyward_shared.messages import Kind, Order
 from polyward_shared.problems import Code
@@ -35,17 +35,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Processe
     study, sites = small_study(folder / "data", rounds=1, hospitals=2)
     with federation(study, sites, folder / "real") as processes:
         yield processes, study
-
-
-def session_of(processes: Processes) -> Session:
-    """The most that a hostile coordinator can have: the hub's folder."""
-    hub = processes.hub
-    return Session(
-        hub.private_address,
-        hub.ca.read_bytes(),
-        private_secret=read_secret(hub.private_secret),
-        superexec_secret=read_secret(hub.superexec_secret),
-    )
 
 
 def bundle(files: dict[str, str]) -> Fab:
@@ -71,7 +60,7 @@ def configuration(components: str) -> str:
 
 def answers_to(processes: Processes, contents: list[tuple[str, RecordDict]]) -> list[Message]:
     """Sends each content as a message of this type to one site, as a run's server, and waits for the replies."""
-    with session_of(processes) as session:
+    with session_of(processes.hub) as session:
         node = next(node for node, state in wait_online(session).items() if state)
         with session.open_run() as run:
             messages = [Message(content, dst_node_id=node, message_type=kind) for kind, content in contents]
@@ -134,7 +123,7 @@ def test_bundles_with_code_run_nowhere(running: tuple[Processes, Study], tmp_pat
         **{f"polyward_{side}/{name}": code for side in ("client", "server") for name in ("__init__.py", "nothing.py")},
     }
     agent = {"pyproject.toml": configuration('agentapp = "agent.app:app"'), "agent/__init__.py": code}
-    with session_of(processes) as session:
+    with session_of(processes.hub) as session:
         accepted = []
         for files in (shadow, agent):
             try:
