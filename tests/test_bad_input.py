@@ -188,7 +188,12 @@ CASES: list[tuple[str, Change, str, list[str]]] = [
         ["is not valid TOML", "line 2, column 10"],
     ),
     ("a key twice", study("rounds = 2", "rounds = 2\nrounds = 3"), CHECK, ["study.toml", "not valid TOML", "line 3"]),
-    ("a key misspelt", study("batch = 4", "bach = 4"), CHECK, ["training.bach: this key is unknown", "batch, optim"]),
+    (
+        "a key misspelt",
+        study("batch = 4", "bach = 4"),
+        CHECK,
+        ["training.bach: this key is unknown", "batch, accumulate"],
+    ),
     ("a table misspelt", study("[training]", "[trainig]"), CHECK, ["study.toml: trainig: this key is unknown"]),
     ("a key of a task misspelt", study('"binary"', '"binary"\ncolum = "x"'), CHECK, ["tasks.bright.colum: this key"]),
     ("no rounds", study("rounds = 2", ""), CHECK, ["study.toml: rounds: is missing"]),

@@ -9,10 +9,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from polyward_shared.encoders import DottedPath
 from polyward_shared.problems import Problem
 from polyward_shared.reading import Frozen, formed, read_toml
 from polyward_shared.study import Name
 from polyward_shared.tasks import TaskName
+from polyward_shared.topologies import Topology
 
 SOCKET = "trainer.sock"  # in the state folder
 STATUS = "status.json"
@@ -25,6 +27,7 @@ class Data(Frozen):
     manifest: str = "manifest.csv"  # relative to root
     rows: dict[str, str] = Field(default_factory=dict)  # use only rows with these values, such as {site = "a"}
     columns: dict[TaskName, str] = Field(default_factory=dict)  # where the manifest names a task otherwise
+    partial: dict[TaskName, tuple[str, ...]] = Field(default_factory=dict)  # the classes that masks show, if not all
 
 
 class Device(Frozen):
@@ -33,6 +36,7 @@ class Device(Frozen):
     kind: Annotated[str, formed(r"auto|cpu|cuda(:\d+)?", "auto, cpu, cuda, or cuda: and a number")] = "auto"
     threads: int = Field(default=1, ge=1, le=256)
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    cache: Literal["memory", "disk"] = "memory"  # where images in the study's form are kept while it trains
 
 
 class Policy(Frozen):
@@ -40,6 +44,7 @@ class Policy(Frozen):
 
     minimum_count: int = Field(default=5, ge=1)  # a figure that rests on fewer cases stays here
     minimum_train: int = Field(default=5, ge=1)  # labelled training images that a task needs to take part
+    encoders: tuple[DottedPath, ...] = ()  # installed here and allowed to run, besides polyward's own
 
 
 class HubAddress(Frozen):
@@ -58,6 +63,7 @@ class SiteFile(Frozen):
     data: Data
     device: Device = Device()
     policy: Policy = Policy()
+    topology: Topology | None = None  # the site's own, in place of the study's
     hub: HubAddress | None = None
 
 
@@ -89,14 +95,19 @@ def read_site(path: Path, *, state: Path | None = None) -> Site:
     file = read_toml(path, SiteFile)
     if len(set(file.tasks)) != len(file.tasks):
         raise Problem(str(path), f"tasks: found {list(file.tasks)}", expected="each task once", remedy="remove one")
-    if unknown := [task for task in file.data.columns if task not in file.tasks]:
+    _check_named(path, file, "columns", list(file.data.columns))
+    _check_named(path, file, "partial", list(file.data.partial))
+    return Site(path, file, state)
+
+
+def _check_named(path: Path, file: SiteFile, key: str, tasks: list[str]) -> None:
+    if unknown := [task for task in tasks if task not in file.tasks]:
         raise Problem(
             str(path),
-            f"data.columns: found {', '.join(unknown)}",
+            f"data.{key}: found {', '.join(unknown)}",
             expected=f"tasks of this site: {', '.join(file.tasks)}",
             remedy="correct the task's name, or add it to tasks",
         )
-    return Site(path, file, state)
 
 
 def _expanded(text: str, where: Path, key: str) -> str:

@@ -21,7 +21,7 @@ from polyward_shared.problems import Problem
 from polyward_shared.reading import validated
 from polyward_shared.study import Study
 
-VERSION = 1  # of the tables; a file of another version is refused
+VERSION = 2  # of the tables; a file of another version is refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +231,7 @@ class Ledger:
         with self._engine.connect() as db:
             query = sa.select(metrics).where(metrics.c.study == study).order_by(metrics.c.round, metrics.c.site)
             return [
-                (r.round, r.site, Metric(r.task, r.split, Stage(r.stage), r.name, r.value, r.cases))
+                (r.round, r.site, Metric(r.task, r.split, Stage(r.stage), r.name, r.value, r.cases, r.low, r.high))
                 for r in db.execute(query)
             ]
 
@@ -278,6 +278,8 @@ def _insert_metrics(db: sa.Connection, study: str, number: int, figures: Iterabl
             "name": metric.name,
             "value": metric.value,
             "cases": metric.count,
+            "low": metric.low,
+            "high": metric.high,
         }
         for site, metric in figures
     ]

@@ -211,6 +211,7 @@ def _foreseen(study: Study, report: Report, stages: frozenset[Stage]) -> bool:
         and metric.split in study.evaluation.splits
         and metric.stage in stages
         and metric.name in METRICS[study.tasks[metric.task].kind]
+        and (metric.low is None or study.evaluation.resamples > 0)
         for metric in report.metrics
     )
 
@@ -220,5 +221,6 @@ def _headline(study: Study, report: Report) -> str:
     shown: dict[str, str] = {}
     for metric in report.metrics:
         if metric.split == "test" and metric.name == METRICS[study.tasks[metric.task].kind][0]:
-            shown[metric.task] = f"{metric.task} {metric.name} {metric.value:.3f} (n={metric.count})"
+            ends = "" if metric.low is None else f" [{metric.low:.3f}, {metric.high:.3f}]"
+            shown[metric.task] = f"{metric.task} {metric.name} {metric.value:.3f}{ends} (n={metric.count})"
     return ", ".join(shown[task] for task in sorted(shown))

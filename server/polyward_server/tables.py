@@ -70,6 +70,8 @@ metrics = sa.Table(
     sa.Column("name", sa.String(24), primary_key=True),
     sa.Column("value", sa.Float, nullable=False),
     sa.Column("cases", sa.Integer, nullable=False),
+    sa.Column("low", sa.Float),  # of the interval, where one was measured
+    sa.Column("high", sa.Float),
 )
 events = sa.Table(
     "events",

@@ -7,6 +7,7 @@ starts from by digest, so the same order always has the same answer and may be r
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -46,7 +47,10 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One figure of one task of one site, with the number of cases behind it."""
+    """One figure of one task of one site, with the number of cases behind it and, where it was measured, an interval.
+
+    `low` and `high` are the ends of the 95 % interval over patients, both or neither; the value may lie outside.
+    """
 
     task: str
     split: str
@@ -54,6 +58,15 @@ class Metric:
     name: str
     value: float
     count: int
+    low: float | None = None
+    high: float | None = None
+
+
+def is_interval(low: float | None, high: float | None) -> bool:
+    """Whether these are the ends of an interval, or there is none: both or neither, finite, `low` <= `high`."""
+    if low is None or high is None:
+        return low is high
+    return math.isfinite(low) and math.isfinite(high) and low <= high
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

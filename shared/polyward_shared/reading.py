@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from polyward_shared.problems import Problem
 
 PYDANTIC_PART = re.compile(r"\[key\]|(literal|tuple|function-after|constrained-str)(\[.*\])?")  # of an error's place
+TAGS = {(1, "encoder"), (2, "tasks")}  # where pydantic puts the chosen kind of a table that has kinds
 SHOWN_AT_ONCE = 5  # more lines than this hide the first mistake instead of helping
 
 
@@ -122,7 +123,8 @@ def _key(loc: tuple[int | str, ...]) -> str:
     named = [
         p
         for place, p in enumerate(loc)
-        if not (isinstance(p, str) and PYDANTIC_PART.fullmatch(p)) and not (place == 2 and loc[0] == "tasks")
+        if not (isinstance(p, str) and PYDANTIC_PART.fullmatch(p))
+        and ((place, loc[0]) not in TAGS or len(loc) == place + 1)
     ]
     return ".".join(map(str, named))
 

@@ -9,15 +9,35 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from polyward_shared.encoders import Encoder, Positive, SegRes
 from polyward_shared.reading import Frozen, formed, read_toml
 from polyward_shared.tasks import Task, TaskName
+from polyward_shared.topologies import Topology, graph_of
 
 Name = Annotated[
     str, formed(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", "1 to 63 letters, digits, dots, underscores or dashes")
 ]
-Digest = Annotated[str, formed(r"[0-9a-f]{64}", "a digest of 64 hexadecimal digits")]
-Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0, lt=10)]
+
+BALANCERS = (
+    "equal",
+    "fixed",
+    "uncertainty",
+    "dwa",
+    "rlw",
+    "gls",
+    "imtl_l",
+    "famo",
+    "gradnorm",
+    "pcgrad",
+    "mgda",
+    "imtl_g",
+    "aligned_mtl",
+    "cagrad",
+    "db_mtl",
+    "upgrad",
+)
+Augmentation = Literal["none", "light", "radiograph", "ct", "mri", "ultrasound", "fundus", "photo", "pathology"]
 
 
 class Image(Frozen):
@@ -27,6 +47,12 @@ class Image(Frozen):
     size: tuple[Positive, ...] = Field(min_length=2, max_length=3)
     intensity: Literal["minmax", "zscore"] | tuple[float, float] = "minmax"  # a pair: clip to it, then 0..1
     spacing: tuple[float, ...] | None = None  # mm; resample volumes to it before fitting `size`
+    window: tuple[Positive, ...] | None = None  # train on random windows of this size, infer with sliding ones
+
+    @property
+    def seen(self) -> tuple[int, ...]:
+        """The spatial size that the encoder sees at once."""
+        return self.window or self.size
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -35,25 +61,56 @@ class Image(Frozen):
                 f"spacing: found {list(self.spacing)}; expected a positive number for each of the {len(self.size)} "
                 "dimensions of size"
             )
+        if self.window is not None and (
+            len(self.window) != len(self.size) or any(w > s for w, s in zip(self.window, self.size, strict=False))
+        ):
+            raise ValueError(f"window: found {list(self.window)}; expected no side longer than size {list(self.size)}")
         if isinstance(self.intensity, tuple) and self.intensity[0] >= self.intensity[1]:
             raise ValueError(f"intensity: found {list(self.intensity)}; expected the lower bound first")
         return self
 
 
-class Encoder(Frozen):
-    """The shared part. `blocks` has one entry per level; every level halves the image."""
+class Side(Frozen):
+    """An input besides the image, from a column of the manifest: a number, or one of several classes."""
 
-    kind: Literal["segres"] = "segres"
-    filters: int = Field(default=16, ge=4, le=256)
-    blocks: tuple[Positive, ...] = Field(default=(1, 2, 2, 4), min_length=2, max_length=6)
-    groups: int = Field(default=4, ge=1)
-    start: Literal["seed"] | Digest = "seed"  # or the digest of an encoder in the hub's registry
+    kind: Literal["number", "category"]
+    classes: tuple[str, ...] = ()  # of a category
+    column: str | None = None  # the input's name when absent
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.kind == "category") != bool(self.classes) or len(set(self.classes)) != len(self.classes):
+            raise ValueError("classes: expected different names for a category, and none for a number")
+        return self
+
+    @property
+    def width(self) -> int:
+        """Values that a branch sees: one for each class, or the number itself, and one that says it is missing."""
+        return (len(self.classes) or 1) + 1
 
 
-class Topology(Frozen):
-    """How branches hang on the encoder and on one another."""
+class Branches(Frozen):
+    """What all branches have in common."""
 
-    kind: Literal["parallel"] = "parallel"
+    decoder: Literal["residual", "unet"] = "residual"  # additive skips, or concatenated ones with two convolutions
+    hidden: int = Field(default=64, ge=4, le=4096)  # features of an image-level branch before its head
+    dropout: float = Field(default=0.0, ge=0, lt=1)  # before the head; needed for uncertainty
+    attention: Literal["none", "cbam"] = "none"  # of each branch on the deepest features (Woo et al., arXiv 1807.06521)
+
+
+class Balancer(Frozen):
+    """How the losses of a site's tasks combine. What each kind means stands in the trainer's folder `balance`."""
+
+    kind: Annotated[
+        str,
+        formed("|".join((*BALANCERS, r"torchjd:[A-Za-z]+")), f"one of {', '.join(BALANCERS)}, or torchjd: and a name"),
+    ] = "equal"
+    space: Literal["features", "parameters"] = "features"  # where gradients are compared, for kinds that compare them
+    temperature: float = Field(default=2.0, gt=0)  # dwa
+    alpha: float = Field(default=1.5, ge=0)  # gradnorm
+    c: float = Field(default=0.4, ge=0, lt=1)  # cagrad
+    rate: float = Field(default=0.025, gt=0, lt=10)  # of what uncertainty, imtl_l, famo and gradnorm learn themselves
+    decay: float = Field(default=0.9, ge=0, lt=1)  # db_mtl: how long it remembers gradients
 
 
 class Training(Frozen):
@@ -64,14 +121,17 @@ class Training(Frozen):
     branch_epochs: Positive = 1  # fedrep: of the branches, before the encoder moves
     final_epochs: int = Field(default=3, ge=0)  # of the branches, after the last round
     batch: Positive = 8
-    optimiser: Literal["adamw", "sgd"] = "adamw"
+    accumulate: Positive = 1  # batches whose gradients make one step
+    optimiser: Literal["adamw", "sgd", "acqn_like"] = "adamw"
     learning_rate: Rate = 1e-3
     branch_learning_rate: Rate = 2e-3
+    rate_schedule: Literal["constant", "cosine", "linear"] = "constant"  # of both rates, across the rounds
+    warmup_rounds: int = Field(default=0, ge=0)  # in which both rates rise to their values
     weight_decay: float = Field(default=1e-4, ge=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)  # sgd only
     gradient_clip: float = Field(default=1.0, gt=0)  # norm, per part
-    augmentation: Literal["none", "light"] = "light"
-    balancer: Literal["equal"] = "equal"
+    augmentation: Augmentation = "light"
+    patience: int = Field(default=0, ge=0)  # measured rounds without a better val loss until a branch rests; 0: never
     empty_mask: Literal["smooth", "skip", "keep"] = "smooth"  # Dice on images without foreground
 
 
@@ -102,6 +162,7 @@ class Evaluation(Frozen):
 
     splits: tuple[Literal["val", "test"], ...] = ("val", "test")
     every: Positive = 1
+    resamples: int = Field(default=0, ge=0, le=10_000)  # bootstrap over patients in the last figures; 0: no intervals
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -124,9 +185,12 @@ class Study(Frozen):
     seed: int = Field(default=0, ge=0, lt=2**32)
     rounds: Positive
     image: Image
-    encoder: Encoder = Encoder()
+    encoder: Encoder = SegRes()
     tasks: dict[TaskName, Task] = Field(min_length=1)
+    side: dict[TaskName, Side] = Field(default_factory=dict)
+    branches: Branches = Branches()
     topology: Topology = Topology()
+    balancer: Balancer = Balancer()
     training: Training = Training()
     sharing: Sharing = Sharing()
     aggregation: Aggregation = Aggregation()
@@ -136,13 +200,13 @@ class Study(Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        step = 2 ** (len(self.encoder.blocks) - 1)
-        if any(side % step for side in self.image.size):
+        step = self.encoder.divisor
+        if any(side % step for side in self.image.seen):
+            key = "window" if self.image.window else "size"
             raise ValueError(
-                f"image.size: found {list(self.image.size)}; {len(self.encoder.blocks)} encoder levels "
-                f"need every side to be a multiple of {step}"
+                f"image.{key}: found {list(self.image.seen)}; this encoder needs every side to be a multiple of {step}"
             )
-        if self.encoder.filters % self.encoder.groups:
+        if isinstance(self.encoder, SegRes) and self.encoder.filters % self.encoder.groups:
             raise ValueError(
                 f"encoder.groups: found {self.encoder.groups}; expected a divisor of encoder.filters "
                 f"({self.encoder.filters})"
@@ -150,7 +214,35 @@ class Study(Frozen):
         for task in self.participation.task_quorum:
             if task not in self.tasks:
                 raise ValueError(f"participation.task_quorum: found {task!r}; expected a task of the study")
+        self._check_tasks()
         return self
+
+    def _check_tasks(self) -> None:
+        graph = graph_of(self.topology, self.tasks)
+        if any(edge.passes for edge in graph.cascades) and not self.branches.dropout:
+            raise ValueError("branches.dropout: found 0.0; uncertainty by dropout needs a share above 0, such as 0.2")
+        if self.training.patience and "val" not in self.evaluation.splits:
+            raise ValueError("training.patience: branches rest by their val loss; expected val in evaluation.splits")
+        if graph.interactions and self.sharing.branches == "task":
+            raise ValueError(
+                "sharing.branches: found 'task', but branches that exchange features at their site are fitted to its "
+                "other tasks; expected 'site', or a topology without interactions"
+            )
+        for name, task in self.tasks.items():
+            if unknown := [side for side in task.side if side not in self.side]:
+                raise ValueError(
+                    f"tasks.{name}.side: found {unknown[0]!r}; expected inputs that the study names in side"
+                )
+            if task.weight != 1 and self.balancer.kind != "fixed":
+                raise ValueError(
+                    f"tasks.{name}.weight: found {task.weight}, but the balancer {self.balancer.kind!r} chooses the "
+                    'weights; expected balancer.kind = "fixed"'
+                )
+            if self.image.window is not None and task.level == "image":
+                raise ValueError(
+                    f"tasks.{name}: a window shows a part of the image, and a task of the kind {task.kind!r} needs "
+                    "the whole; expected image.window only with tasks that answer for each place"
+                )
 
     def canonical(self) -> str:
         """The study as one line of JSON in which equal studies are equal, defaults filled in."""

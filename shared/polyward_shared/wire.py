@@ -13,14 +13,14 @@ from collections.abc import Mapping
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 
 from polyward_shared.codec import Codec
-from polyward_shared.messages import Kind, Metric, Order, Report, Stage
+from polyward_shared.messages import Kind, Metric, Order, Report, Stage, is_interval
 from polyward_shared.problems import Code, Refused
 
 PROTOCOL = 1
 SERIALISATION = "polyward.flat"
 REFUSAL = 9000  # Flower's error code for all our refusals; the reason is one of `Code`
 DIGEST = re.compile(r"[0-9a-f]{64}|")
-METRIC = re.compile(r"[a-z][a-z0-9_]{0,39}/(val|test)/(received|trained|final)/[a-z0-9_]{1,20}/(value|count)")
+METRIC = re.compile(r"[a-z][a-z0-9_]{0,39}/(val|test)/(received|trained|final)/[a-z0-9_]{1,20}/(value|count|low|high)")
 COUNT = re.compile(r"[a-z][a-z0-9_]{0,39}")
 LONGEST_SCHEMA = 1 << 20
 Records = dict[str, ArrayRecord | MetricRecord | ConfigRecord]
@@ -101,6 +101,9 @@ def report_message(report: Report, order: Message) -> Message:
         key = f"{metric.task}/{metric.split}/{metric.stage}/{metric.name}"
         metrics[f"{key}/value"] = float(metric.value)
         metrics[f"{key}/count"] = int(metric.count)
+        for end, place in (("low", metric.low), ("high", metric.high)):
+            if place is not None:
+                metrics[f"{key}/{end}"] = float(place)
     content = RecordDict(
         {
             "report": header,
@@ -198,7 +201,7 @@ def _counts(records: Records) -> dict[str, int]:
 def _metrics(records: Records) -> tuple[Metric, ...]:
     record = records.pop("metrics", None)
     if not isinstance(record, MetricRecord) or not all(METRIC.fullmatch(key) for key in record):
-        raise ValueError("expected a record 'metrics' with keys task/split/stage/name/value or count")
+        raise ValueError("expected a record 'metrics' with keys task/split/stage/name/value, count, low or high")
     found = []
     for key in record:
         stem, _, part = key.rpartition("/")
@@ -207,7 +210,10 @@ def _metrics(records: Records) -> tuple[Metric, ...]:
         if part == "value":
             task, split, stage, name = stem.split("/")
             value, count = _finite(record[key]), _count(record[f"{stem}/count"])
-            found.append(Metric(task, split, Stage(stage), name, value, count))
+            low, high = (_finite(record[end]) if end in record else None for end in (f"{stem}/low", f"{stem}/high"))
+            if not is_interval(low, high):
+                raise ValueError(f"{stem} needs both ends of its interval, the lower one first")
+            found.append(Metric(task, split, Stage(stage), name, value, count, low, high))
     return tuple(found)
 
 

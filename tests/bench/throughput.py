@@ -52,13 +52,13 @@ def main() -> None:
     from torch import nn
 
     from polyward_client.site import read_site
-    from polyward_client.trainer.balance import combined
     from polyward_client.trainer.dataset import Dataset, load_dataset
     from polyward_client.trainer.losses import task_losses
     from polyward_client.trainer.manifest import read_manifest
     from polyward_client.trainer.model import MultiTaskModel
-    from polyward_client.trainer.round import Run, set_target_statistics, train_phase
+    from polyward_client.trainer.round import Run, fit_statistics, train_phase
     from polyward_client.trainer.schedule import Phase
+    from polyward_client.trainer.topology.flow import Outputs
     from polyward_client.trainer.trainer import chosen_device, device_name, make_deterministic
     from polyward_shared.study import Study, read_study
 
@@ -73,7 +73,7 @@ def main() -> None:
 
     def new_model() -> MultiTaskModel:
         model = MultiTaskModel(study, tasks).to(device)
-        set_target_statistics(model, study, data)
+        fit_statistics(model, data)
         return model
 
     def ours(model: MultiTaskModel) -> None:
@@ -93,7 +93,8 @@ def main() -> None:
             total = torch.zeros((), device=device)
             for start in range(0, len(order), study.training.batch):
                 batch = data.batch(order[start : start + study.training.batch], device)
-                loss = combined(task_losses(model, model(batch.images), batch, study), study)
+                losses = task_losses(model, Outputs(model(batch.images)), batch).values()
+                loss = torch.stack(list(losses)).mean()
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 nn.utils.clip_grad_norm_(model.parameters(), study.training.gradient_clip)

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,14 @@ def test_final_figures_replace_those_of_the_same_site_and_no_others(ledger: Ledg
     }
 
 
+def test_intervals_are_kept_and_absent_ones_stay_absent(ledger: Ledger) -> None:
+    sure, bare = replace(figure(Stage.TRAINED), low=0.25, high=0.75), figure(Stage.TRAINED, name="loss")
+    ledger.commit_round(DIGEST, Round(1, "t" * 64, "f" * 64, 0.0), [given("a")], [("a", sure), ("a", bare)])
+    last = replace(figure(Stage.FINAL), low=0.0, high=0.0)
+    ledger.add_metrics(DIGEST, 1, [("a", last)])
+    assert {metric for _, _, metric in ledger.metrics(DIGEST)} == {sure, bare, last}
+
+
 def test_studies_wait_in_a_queue(ledger: Ledger) -> None:
     assert ledger.studies_in("queued") == [DIGEST]
     assert ledger.study(DIGEST) == STUDY
@@ -171,7 +180,7 @@ def test_a_file_of_another_version_is_refused_untouched(tmp_path: Path) -> None:
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA user_version = 7")
     db.close()
-    with pytest.raises(Problem, match=r"another version of polyward \(tables 7, this one reads 1\)"):
+    with pytest.raises(Problem, match=r"another version of polyward \(tables 7, this one reads 2\)"):
         Ledger(path)
     with sqlite3.connect(path) as db:
         assert db.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)

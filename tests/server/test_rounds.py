@@ -201,6 +201,12 @@ LIES: dict[str, tuple[Callable[[Report], Report], str, Code]] = {
     "unknown figure": (lambda r: replace(r, metrics=(metric(name="age"),)), "misfit", Code.EGRESS_METRIC),
     "figure of a task that is not": (lambda r: replace(r, metrics=(metric(task="x"),)), "misfit", Code.EGRESS_METRIC),
     "figure of the end": (lambda r: replace(r, metrics=(metric(stage=Stage.FINAL),)), "misfit", Code.EGRESS_METRIC),
+    "interval that is not asked": (
+        lambda r: replace(r, metrics=(metric(low=0.4, high=0.6),)),
+        "misfit",
+        Code.EGRESS_METRIC,
+    ),
+    "half an interval": (lambda r: replace(r, metrics=(metric(low=0.4),)), "refused", Code.MALFORMED_ORDER),
     "figure is no number": (lambda r: replace(r, metrics=(metric(value=np.nan),)), "refused", Code.MALFORMED_ORDER),
     "negative count": (lambda r: replace(r, metrics=(metric(count=-1),)), "refused", Code.MALFORMED_ORDER),
     "huge count": (lambda r: replace(r, samples=2**62), "refused", Code.MALFORMED_ORDER),
@@ -237,6 +243,18 @@ LIES_AT_THE_END: list[tuple[Callable[[Report], Report], Code]] = [
     (lambda r: replace(r, round=0), Code.STATE_MISMATCH),
     (lambda r: replace(r, state_digest=""), Code.STATE_MISMATCH),
 ]
+
+
+def test_intervals_reach_the_ledger_and_those_who_watch(tmp_path: Path) -> None:
+    study = toy_study(rounds=1, evaluation={"splits": ["test"], "resamples": 100})
+    sure = metric(stage=Stage.FINAL, low=0.4, high=0.6)
+    lies = {"a": only(Kind.FINISH, lambda report: replace(report, metrics=(sure,)))}
+    with ToyFederation(tmp_path, study, {name: TOYS[name] for name in ("a", "b")}, lies=lies) as toy:
+        assert toy.run()
+        assert (1, "a", "mask dice 0.500 [0.400, 0.600] (n=9)") in toy.seen("finished")
+        final = [(site, m) for _, site, m in toy.ledger.metrics(toy.digest) if m.stage is Stage.FINAL]
+        assert ("a", sure) in final
+        assert all(m.low is None and m.high is None for site, m in final if site == "b")
 
 
 def test_a_lie_at_the_end_does_not_stop_the_study(tmp_path: Path) -> None:

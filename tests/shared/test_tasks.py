@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from polyward_shared.tasks import LOWER_IS_BETTER, METRICS, RESERVED, Task, TaskName, outputs
+from polyward_shared.tasks import LOWER_IS_BETTER, METRICS, RESERVED, Task, TaskName, better
 
 TASK: TypeAdapter[Task] = TypeAdapter(Task)
 NAME: TypeAdapter[str] = TypeAdapter(TaskName)
@@ -24,19 +24,16 @@ def test_bad_names(name: str) -> None:
         NAME.validate_python(name)
 
 
-@pytest.mark.parametrize(
-    ("task", "channels"),
-    [
-        ({"kind": "binary"}, 1),
-        ({"kind": "regression"}, 1),
-        ({"kind": "multiclass", "classes": ["a", "b", "c"]}, 3),
-        ({"kind": "ordinal", "classes": ["low", "middle", "high"]}, 2),
-        ({"kind": "segmentation", "classes": ["organ", "lesion"]}, 3),
-        ({"kind": "segmentation"}, 2),
-    ],
-)
-def test_channels_of_the_last_layer(task: dict[str, object], channels: int) -> None:
-    assert outputs(TASK.validate_python(task)) == channels
+def test_better_knows_the_direction() -> None:
+    assert better("auroc", 0.9, 0.8)
+    assert better("mae", 0.8, 0.9)
+    assert not better("loss", 1.0, 1.0)
+
+
+@pytest.mark.parametrize("times", [[1.0], [0.0, 1.0], [2.0, 1.0]])
+def test_survival_times_rise_from_above_zero(times: list[float]) -> None:
+    with pytest.raises(ValidationError):
+        TASK.validate_python({"kind": "survival", "times": times})
 
 
 @pytest.mark.parametrize("classes", [["a"], ["a", "a"], ["a", " "], []])

@@ -41,7 +41,10 @@ REPORT = Report(
     codec="bfloat16",
     samples=7,
     counts={"mask": 5},
-    metrics=(Metric("mask", "test", Stage.TRAINED, "dice", 0.5, 5), Metric("mask", "val", Stage.FINAL, "loss", 1.5, 6)),
+    metrics=(
+        Metric("mask", "test", Stage.TRAINED, "dice", 0.5, 5),
+        Metric("mask", "val", Stage.FINAL, "loss", 1.5, 6, low=1.25, high=2.0),
+    ),
     seconds=1.25,
     schema="[]",
     first={"encoder": "d" * 64},
@@ -60,6 +63,25 @@ def test_an_order_crosses_unchanged(order: Order) -> None:
 )
 def test_a_report_crosses_unchanged(report: Report) -> None:
     assert read_report(reply(report)) == report
+
+
+def test_a_figure_without_an_interval_is_as_long_as_before() -> None:
+    plain, bare = (set(reply(replace(REPORT, metrics=REPORT.metrics[n:][:1])).content["metrics"]) for n in (1, 0))
+    assert bare == {f"{METRIC}/value", f"{METRIC}/count"}
+    assert plain == {f"mask/val/final/loss/{part}" for part in ("value", "count", "low", "high")}
+
+
+def test_the_value_may_lie_outside_its_interval() -> None:
+    odd = replace(REPORT, metrics=(replace(REPORT.metrics[0], low=0.6, high=0.6),))
+    assert read_report(reply(odd)) == odd
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.1, None), (None, 0.1)])
+def test_half_an_interval_is_sent_as_it_is_and_refused(low: float | None, high: float | None) -> None:
+    half = replace(REPORT, metrics=(replace(REPORT.metrics[0], low=low, high=high),))
+    with pytest.raises(Refused) as caught:
+        read_report(reply(half))
+    assert caught.value.code is Code.MALFORMED_ORDER
 
 
 def test_the_arrays_are_one_array_or_none() -> None:
@@ -128,6 +150,7 @@ BOTH: list[tuple[str, Spoil]] = [
 ]
 ORDERS = [*BOTH, *[(f"want-state {value!r}", entry("order", "want-state", value)) for value in (1, "true", 0.0)]]
 METRIC = "mask/test/trained/dice"
+BOUNDED = "mask/val/final/loss"
 REPORTS: list[tuple[str, Spoil]] = [
     *BOTH,
     *[(f"samples {value!r:.20}", entry("report", "samples", value)) for value in COUNTS],
@@ -141,6 +164,15 @@ REPORTS: list[tuple[str, Spoil]] = [
         (f"value {value!r:.20}", entry("metrics", f"{METRIC}/value", value))
         for value in (float("nan"), float("inf"), -float("inf"), True, "0.5", [0.5], 10**400)
     ],
+    *[
+        (f"{end} {value!r:.20}", entry("metrics", f"{BOUNDED}/{end}", value))
+        for end in ("low", "high")
+        for value in (float("nan"), float("inf"), -float("inf"), True, "0.5", [0.5], 10**400)
+    ],
+    ("no low", entry("metrics", f"{BOUNDED}/low", None)),
+    ("no high", entry("metrics", f"{BOUNDED}/high", None)),
+    ("low above high", entry("metrics", f"{BOUNDED}/low", 2.5)),
+    ("interval of no figure", entry("metrics", "mask/val/final/dice/low", 0.5)),
     ("value without count", entry("metrics", f"{METRIC}/count", None)),
     ("count without value", entry("metrics", f"{METRIC}/value", None)),
     *[

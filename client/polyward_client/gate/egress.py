@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from polyward_client.approvals import Approval
-from polyward_shared.messages import Metric
+from polyward_shared.messages import Metric, is_interval
 from polyward_shared.norms import SLICE, distance
 from polyward_shared.problems import Code, Refused
 from polyward_shared.schema import Flat, Named, Schema
@@ -39,7 +39,7 @@ def check_norm(flat: Flat, base: Flat, limit: float) -> float:
 def check_metrics(approval: Approval, rows: Iterable[Metric], minimum: int) -> tuple[tuple[Metric, ...], int]:
     """The figures that may leave, and how many stay because they rest on fewer than `minimum` cases.
 
-    Raises `Refused` for a name, task, split or value that the study does not foresee.
+    Raises `Refused` for a name, task, split, value or interval that the study does not foresee.
     """
     allowed: dict[tuple[str, str, str, str], Metric] = {}
     suppressed = 0
@@ -51,8 +51,10 @@ def check_metrics(approval: Approval, rows: Iterable[Metric], minimum: int) -> t
             or row.name not in METRICS[approval.study.tasks[row.task].kind]
             or key in allowed
             or not math.isfinite(row.value)
+            or not is_interval(row.low, row.high)
+            or (row.low is not None and not approval.study.evaluation.resamples)
         ):
-            raise Refused(Code.EGRESS_METRIC, f"{'/'.join(key)} = {row.value!r}")
+            raise Refused(Code.EGRESS_METRIC, f"{'/'.join(key)} = {row.value!r} [{row.low!r}, {row.high!r}]")
         if row.count < minimum:
             suppressed += 1
         else:

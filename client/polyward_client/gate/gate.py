@@ -192,7 +192,10 @@ def _sent_line(report: Report, notes: dict[str, object]) -> dict[str, object]:
         "sha256": hashlib.sha256(report.payload).hexdigest(),
         "samples": report.samples,
         "counts": report.counts,
-        "metrics": [[m.task, m.split, m.stage, m.name, m.value, m.count] for m in report.metrics],
+        "metrics": [
+            [m.task, m.split, m.stage, m.name, m.value, m.count, *(() if m.low is None else (m.low, m.high))]
+            for m in report.metrics
+        ],
         "seconds": report.seconds,
         "schema": hashlib.sha256(report.schema.encode()).hexdigest() if report.schema else "",
         "first": report.first,

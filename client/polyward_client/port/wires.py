@@ -40,7 +40,8 @@ class Reply(Frozen):
 
 
 def to_bytes(message: Ask | Reply) -> bytes:
-    return message.model_dump_json().encode()
+    """JSON without what is at its default: of many figures few have an interval."""
+    return message.model_dump_json(exclude_defaults=True).encode()
 
 
 def ask_from_bytes(data: bytes) -> Ask:

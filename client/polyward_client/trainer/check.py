@@ -17,8 +17,8 @@ from polyward_client.site import Site
 from polyward_client.trainer.approve import make_approval
 from polyward_client.trainer.dataset import Dataset, load_dataset
 from polyward_client.trainer.manifest import SPLITS, Manifest, census, read_manifest, read_rows
-from polyward_client.trainer.model import MultiTaskModel
-from polyward_client.trainer.round import Run, optimisers_of, set_target_statistics, train_step
+from polyward_client.trainer.model import site_model
+from polyward_client.trainer.round import Run, fit_statistics, optimisers_of, train_step
 from polyward_client.trainer.schedule import Phase
 from polyward_client.trainer.trainer import chosen_device, device_name, make_deterministic
 from polyward_shared.problems import Problem
@@ -66,7 +66,7 @@ def _print_labels(manifest: Manifest, study: Study, console: Console) -> None:
 def _print_cells(site: Site, console: Console) -> None:
     """Without a study nobody knows what a label means, but files and filled cells can be counted."""
     columns = {task: site.file.data.columns.get(task) or task for task in site.file.tasks}
-    rows = [row for _, row in read_rows(site, columns)]
+    rows = [row for _, row in read_rows(site, tuple(columns.values()))]
     missing = sum(not (site.root / row["path"]).exists() for row in rows)
     table = Table("task", "column", *SPLITS, title=f"filled cells of {len(rows)} rows")
     for task, column in columns.items():
@@ -111,12 +111,11 @@ def _step(site: Site, study: Study, task: str, data: Dataset, device: torch.devi
     rate = study.training.learning_rate
     began = time.monotonic()
     try:
-        model = MultiTaskModel(study, (task,)).to(device)
-        set_target_statistics(model, study, data)
+        model = site_model(study, (task,), site).to(device)
+        fit_statistics(model, data)
         optimisers = optimisers_of(model, Phase("check", 1, {"encoder": rate, "personal": rate}), run)
-        scaler = torch.amp.GradScaler(device.type, enabled=False)
         batch = data.only(task).batch(places, device)
-        loss = float(train_step(model, batch, run, optimisers, scaler))
+        loss = float(train_step(model, [batch], run, optimisers).losses[task])
         finite = all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters())
     except (torch.OutOfMemoryError, MemoryError):
         return len(places), math.nan, time.monotonic() - began, MEMORY

@@ -6,12 +6,14 @@ the study, site, round, phase and epoch, so results do not depend on what ran be
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import numpy as np
 import psutil
@@ -20,17 +22,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from polyward_client.trainer import images
-from polyward_client.trainer.form import shaped, shaped_mask
-from polyward_client.trainer.manifest import SPLITS, Case, Manifest
+from polyward_client.trainer.augment import Moved, augmented
+from polyward_client.trainer.form import shaped
+from polyward_client.trainer.manifest import SPLITS, Manifest
+from polyward_client.trainer.tasks import Kinds, kinds_of
 from polyward_shared.problems import Problem
-from polyward_shared.study import Study
-from polyward_shared.tasks import Binary, Regression, Segmentation
+from polyward_shared.study import Augmentation, Study
 
 READERS = 8  # threads; decoding a file is short, and more of them only fight over the disk
 SHARE_OF_MEMORY = 0.5  # of what is free, for images; the rest is for training
 SHARE_OF_DEVICE = 0.25
 SHOWN_ERRORS = 10
-SCALE, SHIFT = 0.1, 0.05  # light augmentation: intensity times 0.9..1.1, plus or minus 0.05 of the range
 
 Indices = NDArray[np.int64]
 Loaded = Callable[[int, int], None]
@@ -38,26 +40,31 @@ Loaded = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """`images` [batch, channels, *spatial]; `targets` and `labelled` (1 or 0) by task, only tasks with a label here.
+    """`images` [batch, channels, *spatial]; `targets` [batch, ...] and `labelled` (1 or 0) by task, tasks with a label.
 
-    Targets are float [batch] (binary, regression), int64 [batch] (classes) or uint8 [batch, *spatial] (masks).
+    `groups` has a number for each image of a task whose label belongs to several, -1 without; `side` [batch, inputs].
     """
 
     images: Tensor
     targets: dict[str, Tensor]
     labelled: dict[str, Tensor]
     counts: dict[str, int]
+    groups: dict[str, Tensor] = field(default_factory=dict)
+    side: Tensor | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
     """All cases of a site in the study's form."""
 
     images: Tensor
-    targets: dict[str, Tensor]
-    masks: dict[str, Tensor]  # [masks of the task, *spatial]; `targets` holds the place in here
+    targets: dict[str, Tensor]  # [labelled cases of the task, ...]
+    rows: dict[str, Tensor]  # [cases]: where a case's target lies in there; 0 for a case without one
     labelled: dict[str, NDArray[np.bool_]]
     splits: dict[str, Indices]
+    patients: Indices  # [cases]: a number for each patient
+    groups: dict[str, Indices] = field(default_factory=dict)  # [cases], by task; -1 for none
+    side: Tensor | None = None  # [cases, inputs]
 
     def cases(self, split: str, task: str | None = None) -> Indices:
         """The places of a split's images, or of those labelled for one task."""
@@ -66,56 +73,74 @@ class Dataset:
 
     def batch(self, places: Indices, device: torch.device) -> Batch:
         index = torch.from_numpy(places)
-        targets, labelled, counts = {}, {}, {}
+        targets, labelled, counts, groups = {}, {}, {}, {}
         for task, present in self.labelled.items():
             chosen = present[places]
             if not chosen.any():
                 continue
             counts[task] = int(chosen.sum())
             labelled[task] = _to(torch.from_numpy(chosen.astype(np.float32)), device)
-            target = self.targets[task][index.to(self.targets[task].device)]
-            targets[task] = _to(self.masks[task][target] if task in self.masks else target, device)
-        return Batch(_to(self.images[index.to(self.images.device)], device), targets, labelled, counts)
+            store = self.targets[task]
+            targets[task] = _to(store[self.rows[task][index].to(store.device)], device)
+            if task in self.groups:
+                groups[task] = _to(torch.from_numpy(self.groups[task][places]), device)
+        side = None if self.side is None else _to(self.side[index], device)
+        return Batch(_to(self.images[index.to(self.images.device)], device), targets, labelled, counts, groups, side)
 
     def only(self, task: str) -> Dataset:
         """The same images with the labels of one task."""
-        masks = {name: value for name, value in self.masks.items() if name == task}
-        return Dataset(self.images, {task: self.targets[task]}, masks, {task: self.labelled[task]}, self.splits)
+        groups = {task: self.groups[task]} if task in self.groups else {}
+        return replace(
+            self,
+            targets={task: self.targets[task]},
+            rows={task: self.rows[task]},
+            labelled={task: self.labelled[task]},
+            groups=groups,
+        )
 
     def moved(self, device: torch.device) -> Dataset:
         """On the GPU when there is ample room, else where it is."""
-        size = sum(t.nbytes for t in (self.images, *self.masks.values()))
+        size = sum(t.nbytes for t in (self.images, *self.targets.values()))
         if device.type != "cuda" or size > SHARE_OF_DEVICE * torch.cuda.mem_get_info(device)[0]:
             return self
         targets = {task: value.to(device) for task, value in self.targets.items()}
-        masks = {task: value.to(device) for task, value in self.masks.items()}
-        return Dataset(self.images.to(device), targets, masks, self.labelled, self.splits)
+        return replace(self, images=self.images.to(device), targets=targets)
 
 
 def load_dataset(
-    manifest: Manifest, study: Study, *, loaded: Loaded = lambda done, of: None, budget: float | None = None
+    manifest: Manifest,
+    study: Study,
+    *,
+    loaded: Loaded = lambda done, of: None,
+    budget: float | None = None,
+    folder: Path | None = None,
 ) -> Dataset:
-    """Reads all cases; `loaded(done, of)` is told how far it is. `budget` in bytes. Raises `Problem`."""
+    """Reads all cases; `loaded(done, of)` is told how far it is. `budget` in bytes. Raises `Problem`.
+
+    With a `folder`, images and targets lie in files there that are mapped into memory, and `budget` does not count.
+    """
     cases, image = manifest.cases, study.image
-    per_mask = int(np.prod(image.size))
-    mask_tasks = [task for task in manifest.tasks if isinstance(study.tasks[task], Segmentation)]
-    holders = {task: [place for place, case in enumerate(cases) if task in case.labels] for task in mask_tasks}
-    need = len(cases) * image.channels * per_mask * 4 + sum(len(places) for places in holders.values()) * per_mask
-    _affordable(need, budget if budget is not None else SHARE_OF_MEMORY * psutil.virtual_memory().available)
-    values = np.zeros((len(cases), image.channels, *image.size), np.float32)
-    masks = {task: np.zeros((len(places), *image.size), np.uint8) for task, places in holders.items()}
-    mask_of = {task: {place: row for row, place in enumerate(places)} for task, places in holders.items()}
+    kinds = kinds_of(study, manifest.tasks)
+    blanks = {task: kind.blank(image) for task, kind in kinds.items()}
+    holders = {task: [place for place, case in enumerate(cases) if task in case.labels] for task in kinds}
+    place_of = {task: {place: row for row, place in enumerate(places)} for task, places in holders.items()}
+    shapes = {task: (max(len(places), 1), *blanks[task].shape) for task, places in holders.items()}
+    whole = (len(cases), image.channels, *image.size)
+    need = math.prod(whole) * 4 + sum(math.prod(shape) * blanks[task].itemsize for task, shape in shapes.items())
+    if folder is None:
+        _affordable(need, budget if budget is not None else SHARE_OF_MEMORY * psutil.virtual_memory().available)
+    values = _room(folder, "images", whole, np.dtype(np.float32))
+    targets = {task: _room(folder, task, shape, blanks[task].dtype) for task, shape in shapes.items()}
+    for task, target in targets.items():
+        target[0] = blanks[task]
 
     def read(place: int) -> str:
         case, dims = cases[place], len(image.size)
         try:
             picture = images.read_image(case.path, dims)
             values[place] = shaped(picture, image, where=case.path.name)
-            for task in mask_tasks:
-                if task in case.labels:
-                    path = cast(Path, case.labels[task])
-                    labels = images.read_mask(path, dims, classes=len(_classes(study, task)))
-                    masks[task][mask_of[task][place]] = shaped_mask(labels, picture, image, where=path.name)
+            for task, label in case.labels.items():
+                targets[task][place_of[task][place]] = kinds[task].target(label, picture, image)
         except Problem as problem:
             return f"row {case.row}, {problem}"
         return ""
@@ -128,17 +153,34 @@ def load_dataset(
     if errors:
         shown = errors[:SHOWN_ERRORS] + ([f"and {len(errors) - SHOWN_ERRORS} more"] if errors[SHOWN_ERRORS:] else [])
         raise Problem("the images", f"{len(errors)} cannot be used:\n  " + "\n  ".join(shown))
-    targets = {task: _targets(cases, study, task, mask_of.get(task)) for task in manifest.tasks}
-    labelled = {task: np.asarray([task in case.labels for case in cases]) for task in manifest.tasks}
-    splits = {split: np.flatnonzero([case.split == split for case in cases]) for split in SPLITS}
+    every = range(len(cases))
     return Dataset(
-        torch.from_numpy(values), targets, {t: torch.from_numpy(m) for t, m in masks.items()}, labelled, splits
+        images=torch.from_numpy(values),
+        targets={task: torch.from_numpy(target) for task, target in targets.items()},
+        rows={task: torch.tensor([place_of[task].get(place, 0) for place in every]) for task in kinds},
+        labelled={task: np.asarray([task in case.labels for case in cases]) for task in kinds},
+        splits={split: np.flatnonzero([case.split == split for case in cases]) for split in SPLITS},
+        patients=_numbered([case.patient for case in cases]),
+        groups={
+            task: _numbered([case.groups.get(task) for case in cases])
+            for task in kinds
+            if getattr(study.tasks[task], "group", None)
+        },
+        side=torch.tensor([case.side for case in cases], dtype=torch.float32) if cases and cases[0].side else None,
     )
 
 
-def epoch_batches(places: Indices, size: int, generator: np.random.Generator) -> Iterator[Indices]:
-    """Every place once, in drawn order; a short rest joins the last batch rather than be a batch of one image."""
+def epoch_batches(
+    places: Indices, size: int, generator: np.random.Generator, groups: Indices | None = None
+) -> Iterator[Indices]:
+    """Every place once, in drawn order; a short rest joins the last batch rather than be a batch of one image.
+
+    With `groups` [cases], the images of a group follow one another, so that a batch sees them together.
+    """
     order = generator.permutation(places)
+    if groups is not None:
+        turn = generator.permutation(int(groups.max()) + 2)  # the images without a group are one group
+        order = order[np.argsort(turn[groups[order]], kind="stable")]
     starts = list(range(0, len(order), size))
     if len(starts) > 1 and len(order) - starts[-1] < 2:
         starts.pop()
@@ -146,45 +188,84 @@ def epoch_batches(places: Indices, size: int, generator: np.random.Generator) ->
         yield order[start:end]
 
 
-def augmented(batch: Batch, generator: np.random.Generator) -> Batch:
-    """Left-right mirror for about half of the images with their masks, and a small change of intensity for all.
+def varied(batch: Batch, kinds: Kinds, preset: Augmentation, generator: np.random.Generator) -> Batch:
+    """The images changed as the preset says, and every target that moves with them."""
+    moved = {
+        task: Moved(kinds[task].moves, target, kinds[task].fill)  # type: ignore[arg-type]
+        for task, target in batch.targets.items()
+        if kinds[task].moves != "not"
+    }
+    images, targets = augmented(batch.images, moved, preset, generator)
+    return replace(batch, images=images, targets={**batch.targets, **targets})
 
-    The mirrored axis is the last in 2D (columns) and the first in 3D (right to left).
-    """
-    images, count = batch.images, len(batch.images)
-    axis = 3 if images.ndim == 4 else 2
-    mirror = generator.random(count) < 0.5
-    scale = generator.uniform(1 - SCALE, 1 + SCALE, count).astype(np.float32)
-    shift = generator.uniform(-SHIFT, SHIFT, count).astype(np.float32)
-    chosen = _to(torch.from_numpy(np.flatnonzero(mirror)), images.device)
-    factors = _to(torch.from_numpy(np.stack((scale, shift))), images.device).reshape(2, count, *[1] * (images.ndim - 1))
-    images = images * factors[0] + factors[1] * (images != 0)  # padding stays padding
-    images[chosen] = images[chosen].flip(axis)
-    targets = dict(batch.targets)
-    for task, target in targets.items():
-        if target.ndim > 1:
-            targets[task] = target.index_copy(0, chosen, target[chosen].flip(axis - 1))
-    return Batch(images, targets, batch.labelled, batch.counts)
+
+def windows(batch: Batch, kinds: Kinds, size: tuple[int, ...], generator: np.random.Generator) -> Batch:
+    """One window of this spatial size from each image, half of them around a labelled place where there is one."""
+    count, sides = len(batch.images), batch.images.shape[2:]
+    room = np.asarray(sides) - np.asarray(size)
+    corners = np.stack([generator.integers(0, room + 1) for _ in range(count)])
+    masks = [batch.targets[task] for task in batch.targets if kinds[task].moves == "labels"]
+    for place in np.flatnonzero(generator.random(count) < 0.5) if masks else ():
+        there = torch.nonzero(masks[place % len(masks)][place]).cpu().numpy()
+        if len(there):
+            centre = there[generator.integers(len(there))]
+            corners[place] = np.clip(centre - np.asarray(size) // 2, 0, room)
+    cut = partial(_cut, corners=corners, size=size)
+    targets = {
+        task: cut(target)
+        if kinds[task].moves in {"labels", "image"}
+        else _shifted(target, kinds[task].moves, corners, size)
+        for task, target in batch.targets.items()
+    }
+    return replace(batch, images=cut(batch.images), targets=targets)
 
 
 def target_statistics(dataset: Dataset, task: str) -> tuple[float, float]:
     """Mean and spread of a regression task's training labels; the spread of equal labels is 1."""
-    values = dataset.targets[task][torch.from_numpy(dataset.cases("train", task))].double()
+    rows = dataset.rows[task][torch.from_numpy(dataset.cases("train", task))]
+    values = dataset.targets[task].cpu()[rows].double()
     spread = float(values.std(correction=0)) if len(values) else 0.0
     return float(values.mean()) if len(values) else 0.0, spread or 1.0
 
 
-def _targets(cases: tuple[Case, ...], study: Study, task: str, mask_of: dict[int, int] | None) -> Tensor:
-    if mask_of is not None:
-        return torch.tensor([mask_of.get(place, 0) for place in range(len(cases))], dtype=torch.int64)
-    floats = isinstance(study.tasks[task], Binary | Regression)
-    labels = [case.labels.get(task, 0) for case in cases]
-    return torch.tensor(labels, dtype=torch.float32 if floats else torch.int64)
+def _cut(values: Tensor, corners: Indices, size: tuple[int, ...]) -> Tensor:
+    """[batch, (channels,) *spatial] -> the same with `size`, from each image's corner."""
+    lead = values.ndim - 1 - len(size)
+    cuts = []
+    for place, corner in enumerate(corners):
+        inside = tuple(slice(int(start), int(start) + side) for start, side in zip(corner, size, strict=True))
+        cuts.append(values[place][(slice(None),) * lead + inside])
+    return torch.stack(cuts)
 
 
-def _classes(study: Study, task: str) -> tuple[str, ...]:
-    found = study.tasks[task]
-    return found.classes if isinstance(found, Segmentation) else ()
+def _shifted(target: Tensor, moves: str, corners: Indices, size: tuple[int, ...]) -> Tensor:
+    """Points and boxes in the window's own places; those outside it are absent."""
+    dims = len(size)
+    start = torch.from_numpy(corners).to(target)[:, None]
+    limit = torch.tensor(size).to(target)
+    if moves == "points":
+        places = target - start
+        outside = ((places < 0) | (places > limit - 1)).any(-1, keepdim=True)
+        return places.masked_fill(outside, math.nan)
+    low, high = target[..., :dims] - start, target[..., dims : 2 * dims] - start
+    middle = (low + high) / 2
+    outside = ((middle < 0) | (middle > limit - 1)).any(-1, keepdim=True)
+    whole = torch.cat((low.clamp(min=0), torch.minimum(high, limit - 1), target[..., 2 * dims :]), -1)
+    return whole.masked_fill(outside, math.nan)
+
+
+def _numbered(names: Sequence[str | None]) -> Indices:
+    """Numbers from 0 in the order of first appearance; -1 for None."""
+    known: dict[str, int] = {}
+    return np.asarray([-1 if name is None else known.setdefault(name, len(known)) for name in names], np.int64)
+
+
+def _room(folder: Path | None, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Zeros in memory, or in a file that is mapped into memory."""
+    if folder is None:
+        return np.zeros(shape, dtype)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
 
 
 def _affordable(need: float, budget: float) -> None:

@@ -4,128 +4,134 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
+import numpy as np
 import torch
+from monai.inferers.utils import sliding_window_inference
 from torch import Tensor
-from torchmetrics.functional.classification import (
-    binary_auroc,
-    multiclass_cohen_kappa,
-    multiclass_confusion_matrix,
-    multiclass_f1_score,
-)
-from torchmetrics.functional.regression import r2_score
 
-from polyward_client.trainer.dataset import Dataset, Indices
+from polyward_client.trainer.bootstrap import intervals
+from polyward_client.trainer.dataset import Batch, Dataset, Indices
+from polyward_client.trainer.groups import grouped
 from polyward_client.trainer.losses import case_losses
 from polyward_client.trainer.model import MultiTaskModel
+from polyward_client.trainer.tasks import Figure
 from polyward_shared.messages import Metric, Stage
+from polyward_shared.seeds import seed_for
 from polyward_shared.study import Study
-from polyward_shared.tasks import Binary, Multiclass, Ordinal, Regression, Segmentation
 
-Figure = tuple[str, float, int]  # name, value, cases
 BATCH_FACTOR = 2  # no gradients are kept, so twice the training batch fits
+WINDOW_OVERLAP = 0.25
+FEWEST_PATIENTS = 5  # for an interval
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """One task's labelled cases of a split, on the CPU; a group of images that share a label is one case."""
+
+    losses: Tensor  # [n]
+    answers: Tensor  # [n, ...], as the kind keeps them
+    truths: Tensor  # [n, ...]
+    patients: Indices  # [n]
 
 
 def evaluate(model: MultiTaskModel, data: Dataset, study: Study, device: torch.device, *, stage: Stage) -> list[Metric]:
-    """Every figure of every task on the study's evaluation splits, in float32."""
+    """Every figure of every task on the study's evaluation splits, in float32; in the last stage with intervals."""
     rows: list[Metric] = []
     was_training = model.training
     model.eval()
     with torch.inference_mode():
         for split in study.evaluation.splits:
-            gathered = _gathered(model, data, study, split, device)
-            for task, (losses, answers, truths) in gathered.items():
-                for name, value, count in figures(model, study, task, losses, answers, truths):
+            for task, found in gathered(model, data, study, split, device).items():
+                bounds = _bounds(model, task, split, found) if stage is Stage.FINAL else {}
+                for name, value, count in figures(model, task, found):
                     if math.isfinite(value) and count > 0:
-                        rows.append(Metric(task=task, split=split, stage=stage, name=name, value=value, count=count))
+                        low, high = bounds.get(name, (None, None))
+                        rows.append(Metric(task, split, stage, name, value, count, low, high))
     model.train(was_training)
     return rows
 
 
-def figures(
-    model: MultiTaskModel, study: Study, task: str, losses: Tensor, answers: Tensor, truths: Tensor
-) -> Iterator[Figure]:
-    """Figures of one task from its labelled cases: losses [n], answers as `_answers` gives them, truths [n]."""
-    count = len(losses)
-    match study.tasks[task]:
-        case Binary():
-            whole = truths.long()
-            if _several(whole):
-                yield "auroc", float(binary_auroc(answers[:, 0], whole)), count
-                yield "balanced_accuracy", _balanced((answers[:, 0] > 0).long(), whole, 2), count
-        case Multiclass(classes=classes):
-            chosen = answers.argmax(1)
-            if _several(truths):
-                yield "balanced_accuracy", _balanced(chosen, truths, len(classes)), count
-                yield "macro_f1", float(multiclass_f1_score(chosen, truths, len(classes), average="macro")), count
-        case Ordinal(classes=classes):
-            chosen = (answers > 0).sum(1)  # thresholds passed with probability above one half
-            if _several(truths):
-                yield "kappa", float(multiclass_cohen_kappa(chosen, truths, len(classes), weights="quadratic")), count
-            yield "mae", float((chosen - truths).abs().double().mean()), count
-        case Regression():
-            mean, spread = model.scale(task).cpu()
-            values = answers[:, 0] * spread + mean
-            yield "mae", float((values - truths).abs().double().mean()), count
-            if _several(truths):
-                yield "r2", float(r2_score(values.double(), truths.double())), count
-        case Segmentation():
-            bearing = ~answers[:, 0].isnan()
-            if bearing.any():
-                yield "dice", float(answers[bearing, 0].double().mean()), int(bearing.sum())
-    yield "loss", float(losses.double().mean()), count
+def figures(model: MultiTaskModel, task: str, found: Gathered) -> Iterator[Figure]:
+    """The kind's figures and the mean loss."""
+    yield from model.kinds[task].figures(found.answers, found.truths, model.head(task))
+    yield "loss", float(found.losses.double().mean()), len(found.losses)
 
 
-def _several(truths: Tensor) -> bool:
-    """Whether more than one value occurs; without that, agreement and ranking are undefined."""
-    return bool((truths != truths[0]).any())
-
-
-def _balanced(chosen: Tensor, truths: Tensor, classes: int) -> float:
-    """Mean recall over the classes that occur."""
-    table = multiclass_confusion_matrix(chosen, truths, classes).double()
-    cases = table.sum(1)
-    return float((table.diagonal() / cases)[cases > 0].mean())
-
-
-def _gathered(
+def gathered(
     model: MultiTaskModel, data: Dataset, study: Study, split: str, device: torch.device
-) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
-    """By task: losses [n], answers [n, ...] and truths [n] of the split's labelled cases, on the CPU."""
-    found: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}
+) -> dict[str, Gathered]:
+    """By task: what its labelled cases of a split gave."""
+    noise = torch.Generator(device).manual_seed(seed_for(study.seed, "noise", split))
+    found: dict[str, list[tuple[Tensor, ...]]] = {}
     for places in _chunks(data.cases(split), BATCH_FACTOR * study.training.batch):
         batch = data.batch(places, device)
         if not batch.counts:
             continue
-        outputs = model(batch.images, tuple(batch.counts))
+        outputs = predict(model, batch, study, noise)
         for task, output in outputs.items():
             kept = batch.labelled[task] > 0
-            target = batch.targets[task][kept]
-            losses = case_losses(model, task, output[kept], target, study)
-            if isinstance(study.tasks[task], Segmentation):
-                answers, target = dice(output[kept], target)[:, None], target.flatten(1).amax(1)
+            answer, target = output[kept].float(), batch.targets[task][kept]
+            rows = torch.from_numpy(places)[kept.cpu()]
+            if model.kinds[task].level == "image":
+                piece: tuple[Tensor, ...] = (answer.cpu(), target.cpu(), rows)
             else:
-                answers = output[kept].float()
-            found.setdefault(task, []).append((losses.cpu(), answers.cpu(), target.cpu()))
-    return {
-        task: (torch.cat([p[0] for p in pieces]), torch.cat([p[1] for p in pieces]), torch.cat([p[2] for p in pieces]))
-        for task, pieces in found.items()
-    }
+                losses, answers = case_losses(model, task, answer, target), model.kinds[task].answers(answer, target)
+                piece = (losses.cpu(), answers.cpu(), rows)
+            found.setdefault(task, []).append(piece)
+    joined = {task: tuple(torch.cat(parts) for parts in zip(*pieces, strict=True)) for task, pieces in found.items()}
+    return {task: _whole(model, data, task, parts) for task, parts in joined.items()}
 
 
-def dice(output: Tensor, target: Tensor) -> Tensor:
-    """Hard Dice of each case [batch], averaged over the foreground classes in its mask; NaN where there is none.
+def predict(
+    model: MultiTaskModel, batch: Batch, study: Study, noise: torch.Generator | None = None
+) -> dict[str, Tensor]:
+    """Outputs of the batch's tasks; by sliding windows where the study trains on windows."""
+    tasks, window = tuple(batch.counts), study.image.window
 
-    2|A and B| / (|A| + |B|) with the class of the largest logit; logits [batch, C, *spatial], labels [batch, *spatial].
-    """
-    chosen, target = output.argmax(1).flatten(1), target.flatten(1)
-    scores = []
-    for label in range(1, output.shape[1]):
-        a, b = chosen == label, target == label
-        size = b.sum(1)
-        score = 2 * (a & b).sum(1) / (a.sum(1) + size).clamp(min=1)
-        scores.append(torch.where(size > 0, score, torch.nan))
-    return torch.stack(scores, 1).nanmean(1)
+    def seen(images: Tensor) -> dict[str, Tensor]:
+        pyramid = model.encoder(images)
+        return model.answer(pyramid, tuple(images.shape[2:]), tasks, side=batch.side, noise=noise).final
+
+    if window is None:
+        return seen(batch.images)
+    found = sliding_window_inference(
+        batch.images, window, study.training.batch, seen, overlap=WINDOW_OVERLAP, mode="gaussian"
+    )
+    return dict(found)  # type: ignore[arg-type]
+
+
+def _whole(model: MultiTaskModel, data: Dataset, task: str, parts: tuple[Tensor, ...]) -> Gathered:
+    first, second, rows = parts
+    patients = data.patients[rows.numpy()]
+    if model.kinds[task].level == "map":
+        return Gathered(first, second, torch.zeros(len(first)), patients)
+    if task in data.groups:
+        numbers = data.groups[task][rows.numpy()]
+        _, firsts = np.unique(numbers, return_index=True)
+        first, second = grouped(first, second, torch.from_numpy(numbers), model.kinds[task].channels)
+        patients = patients[firsts]
+    head = model.head(task)
+    device = next(head.parameters()).device
+    losses = case_losses(model, task, first.to(device), second.to(device)).cpu()
+    return Gathered(losses, first, second, patients)
+
+
+def _bounds(model: MultiTaskModel, task: str, split: str, found: Gathered) -> dict[str, tuple[float, float]]:
+    """The bootstrap interval of each figure, by resampled patients."""
+    study = model.study
+
+    def again(places: Indices) -> dict[str, float]:
+        index = torch.from_numpy(places)
+        part = Gathered(found.losses[index], found.answers[index], found.truths[index], found.patients[places])
+        return {name: value for name, value, _ in figures(model, task, part)}
+
+    # few patients stand out in an interval: with two, its ends are the two patients' own figures
+    if len(np.unique(found.patients)) < FEWEST_PATIENTS or not study.evaluation.resamples:
+        return {}
+    generator = np.random.default_rng(seed_for(study.seed, "bootstrap", task, split))
+    return intervals(again, found.patients, study.evaluation.resamples, generator)
 
 
 def _chunks(places: Indices, size: int) -> Iterator[Indices]:

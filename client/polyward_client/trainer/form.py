@@ -35,6 +35,17 @@ def shaped_mask(mask: NDArray[np.uint8], picture: Picture, image: Image, *, wher
     return _padded(mask, image.size)
 
 
+def shaped_points(points: NDArray[np.float64], picture: Picture, image: Image, *, where: str) -> NDArray[np.float64]:
+    """[n, dims] places in array-index coordinates of the stored picture -> the same places in the study's form.
+
+    Pixel centres lie at whole numbers and pixel borders half-way between, as in `F.interpolate(align_corners=False)`,
+    so a side of n pixels reaches from -0.5 to n - 0.5. NaN stays NaN. Raises `Problem`.
+    """
+    old, new = np.asarray(picture.values.shape[1:], float), np.asarray(_target(picture, image, where), float)
+    before = (np.asarray(image.size) - new) // 2  # padding, as in `_padded`
+    return np.asarray((points + 0.5) * new / old - 0.5 + before, float)
+
+
 def _channels(values: Values, wanted: int, where: str) -> Values:
     found = values.shape[0]
     if found == wanted:

@@ -109,8 +109,11 @@ def read_image(path: Path, dims: int) -> Picture:
     return Picture(values.reshape((values.shape[0], *size)), spacing[:dims] if spacing else None)
 
 
-def read_mask(path: Path, dims: int, *, classes: int) -> NDArray[np.uint8]:
-    """The labels [*spatial]: 0 for background, then 1 to `classes`; with one class, any second value. `Problem`s."""
+def read_mask(path: Path, dims: int, *, classes: int, ignore: int | None = None) -> NDArray[np.uint8]:
+    """The labels [*spatial]: 0 for background, then 1 to `classes`; with one class, any second value. `Problem`s.
+
+    `ignore` is one more value that may occur, where nobody judged.
+    """
     size = extent(path, dims)
     form = _form(path)
     try:
@@ -129,9 +132,9 @@ def read_mask(path: Path, dims: int, *, classes: int) -> NDArray[np.uint8]:
     if values.shape != size:
         raise Problem(path.name, "is a mask in colour", expected="one number for each pixel")
     labels = np.unique(values)
-    if classes == 1 and labels.size <= 2 and labels[0] == 0:
+    if classes == 1 and ignore is None and labels.size <= 2 and labels[0] == 0:
         return np.asarray(values != 0, np.uint8)
-    if not np.isin(labels, np.arange(classes + 1)).all():
+    if not np.isin(labels, [*range(classes + 1), ignore or 0]).all():
         shown = ", ".join(f"{float(label):g}" for label in labels[:6]) + (", ..." if labels.size > 6 else "")
         raise Problem(
             path.name,

@@ -6,25 +6,35 @@ A task without a label in the batch has no entry: an entry of zero would slow or
 from __future__ import annotations
 
 import torch
-from monai.losses.dice import DiceLoss
 from torch import Tensor
-from torch.nn import functional as F
 
 from polyward_client.trainer.dataset import Batch
+from polyward_client.trainer.groups import grouped
 from polyward_client.trainer.model import MultiTaskModel
-from polyward_shared.study import Study
-from polyward_shared.tasks import Binary, Multiclass, Ordinal, Regression, Segmentation, Task
+from polyward_client.trainer.topology.flow import Outputs
 
-SMOOTH = {"smooth": 1.0, "skip": 1e-5, "keep": 1e-5}  # 1 lets a correct empty mask reach loss 0; 1e-5 is MONAI's
+EARLY_WEIGHT = 0.5  # of first predictions that a branch makes on the way, beside its last one
 
 
-def task_losses(model: MultiTaskModel, outputs: dict[str, Tensor], batch: Batch, study: Study) -> dict[str, Tensor]:
+def task_losses(model: MultiTaskModel, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
     """A scalar for each task that has a label in the batch."""
     losses: dict[str, Tensor] = {}
     for name, count in batch.counts.items():
-        each = case_losses(model, name, outputs[name], batch.targets[name], study)
-        losses[name] = masked_mean(each, batch.labelled[name], count)
+        losses[name] = task_loss(model, name, outputs.final[name], batch, count)
+        if early := outputs.early.get(name):
+            mean = torch.stack([task_loss(model, name, each, batch, count) for each in early]).mean()
+            losses[name] = losses[name] + EARLY_WEIGHT * mean
     return losses
+
+
+def task_loss(model: MultiTaskModel, name: str, output: Tensor, batch: Batch, count: int) -> Tensor:
+    """The mean over the task's labelled cases, or over groups of cases that share a label."""
+    target, labelled = batch.targets[name], batch.labelled[name]
+    if name in batch.groups:
+        output, target = grouped(output.float(), target, batch.groups[name], model.kinds[name].channels)
+        each = case_losses(model, name, output, target)
+        return each.mean()
+    return masked_mean(case_losses(model, name, output, target), labelled, count)
 
 
 def masked_mean(each: Tensor, labelled: Tensor, count: int) -> Tensor:
@@ -32,49 +42,6 @@ def masked_mean(each: Tensor, labelled: Tensor, count: int) -> Tensor:
     return torch.where(labelled > 0, each, 0).sum() / count
 
 
-def case_losses(model: MultiTaskModel, name: str, output: Tensor, target: Tensor, study: Study) -> Tensor:
-    """One loss for each case [batch]; an unlabelled case has one too, for its placeholder target."""
-    task, output = study.tasks[name], output.float()
-    if isinstance(task, Regression):
-        mean, spread = model.scale(name)
-        return F.smooth_l1_loss(output[:, 0], (target - mean) / spread, reduction="none")
-    return _classification(task, output, target, study.training.empty_mask)
-
-
-def _classification(task: Task, output: Tensor, target: Tensor, empty_mask: str) -> Tensor:
-    match task:
-        case Binary():
-            return F.binary_cross_entropy_with_logits(output[:, 0], target, reduction="none")
-        case Multiclass():
-            return F.cross_entropy(output, target, reduction="none")
-        case Ordinal():
-            return coral(output, target)
-        case Segmentation():
-            return dice_and_cross_entropy(output, target, empty_mask)
-    raise ValueError(f"no loss for the kind {task.kind!r}")
-
-
-def coral(output: Tensor, target: Tensor) -> Tensor:
-    """Mean over thresholds of the binary cross-entropy of y > k (arXiv 1901.07884, eq. 4). Logits [batch, C-1]."""
-    levels = (target[:, None] > torch.arange(output.shape[1], device=target.device)).float()
-    return F.binary_cross_entropy_with_logits(output, levels, reduction="none").mean(1)
-
-
-def dice_and_cross_entropy(output: Tensor, target: Tensor, empty_mask: str) -> Tensor:
-    """Soft Dice over foreground classes plus cross-entropy per case. Logits [batch, C, *spatial], labels [batch, *].
-
-    With its usual smoothing, Dice on an empty mask is near 1 even for a correct empty answer. `smooth` uses a smoothing
-    of 1, `skip` leaves classes without foreground out of the mean, `keep` keeps MONAI's behaviour. The cross-entropy is
-    written with the one-hot mask that Dice needs anyway; torch's own has no deterministic form for masks on a GPU.
-    """
-    logs = F.log_softmax(output, 1)
-    classes = torch.arange(output.shape[1], device=output.device).reshape(1, -1, *[1] * (output.ndim - 2))
-    onehot = (target[:, None] == classes).float()
-    entropy = -(onehot * logs).sum(1).flatten(1).mean(1)
-    smooth = SMOOTH[empty_mask]
-    dice = DiceLoss(include_background=False, reduction="none", smooth_nr=smooth, smooth_dr=smooth)
-    each: Tensor = dice(logs.exp(), onehot).flatten(1)  # [batch, foreground classes]
-    if empty_mask != "skip":
-        return each.mean(1) + entropy
-    full = onehot[:, 1:].flatten(2).amax(2)
-    return (each * full).sum(1) / full.sum(1).clamp(min=1) + entropy
+def case_losses(model: MultiTaskModel, name: str, output: Tensor, target: Tensor) -> Tensor:
+    """One loss for each case [batch]; an unlabelled case has one too, for its blank target."""
+    return model.kinds[name].losses(output.float(), target, model.head(name))

@@ -6,26 +6,25 @@ because it has no label for any of the site's tasks, is left out and listed.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pandas
 
 from polyward_client.site import Site
 from polyward_client.trainer import images
+from polyward_client.trainer.cells import Cell, CellError, inside
+from polyward_client.trainer.side import side_names, side_value
+from polyward_client.trainer.tasks import Kinds, kinds_of
 from polyward_shared.problems import Problem
-from polyward_shared.study import Study
-from polyward_shared.tasks import Binary, Multiclass, Ordinal, Regression, Segmentation, Task
+from polyward_shared.study import Side, Study
 
 SPLITS = ("train", "val", "test")
 FIXED = ("path", "patient_id", "split")
 SHOWN_ERRORS = 20
-LARGEST_NUMBER = 1e18  # its square still fits into float32
-Label = int | float | Path
 Row = Mapping[str, str]
 
 
@@ -37,7 +36,9 @@ class Case:
     path: Path
     patient: str
     split: str
-    labels: dict[str, Label]
+    labels: dict[str, Any]  # as the task's kind reads them
+    groups: dict[str, str] = field(default_factory=dict)  # the group of each task whose label belongs to several images
+    side: tuple[float, ...] = ()  # inputs besides the image, NaN where missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class Manifest:
     cases: tuple[Case, ...]
     unused: tuple[Unused, ...]
 
-    def labels(self, task: str, split: str) -> list[Label]:
+    def labels(self, task: str, split: str) -> list[Any]:
         return [case.labels[task] for case in self.cases if case.split == split and task in case.labels]
 
 
@@ -70,28 +71,24 @@ class Census:
     samples: int  # distinct training images with at least one label
 
 
-class _RowError(Exception):
-    def __init__(self, column: str, found: str, expected: str, remedy: str) -> None:
-        super().__init__(f"column {column}: found {found}; expected {expected}; what to do: {remedy}")
-
-
 def read_manifest(site: Site, study: Study, tasks: tuple[str, ...]) -> Manifest:
     """The site's manifest for these tasks. Raises one `Problem` that lists every wrong row."""
-    chosen = {name: study.tasks[name] for name in tasks}
-    columns = {name: site.file.data.columns.get(name) or task.column or name for name, task in chosen.items()}
-    rows = read_rows(site, columns)
+    layout = _Layout.of(site, study, tasks)
+    rows = read_rows(site, layout.wanted)
     where, root, dims = str(site.manifest), site.root.resolve(), len(study.image.size)
     cases: list[Case] = []
     unused: list[Unused] = []
     errors: list[str] = []
     seen: dict[Path, int] = {}
     splits: dict[str, tuple[str, int]] = {}
+    groups: dict[tuple[str, str], tuple[Any, int]] = {}
     for number, row in rows:
         try:
-            case = _case(number, row, root, dims, chosen, columns)
+            case = _case(number, row, root, dims, layout)
             _once(case, seen)
             _one_split(case, splits)
-        except _RowError as error:
+            _one_label(case, groups)
+        except CellError as error:
             errors.append(f"row {number}, {error}")
             continue
         if case.labels:
@@ -102,27 +99,25 @@ def read_manifest(site: Site, study: Study, tasks: tuple[str, ...]) -> Manifest:
         shown = errors[:SHOWN_ERRORS] + ([f"and {len(errors) - SHOWN_ERRORS} more"] if errors[SHOWN_ERRORS:] else [])
         raise Problem(where, f"{len(errors)} of {len(rows)} rows are wrong:\n  " + "\n  ".join(shown))
     manifest = Manifest(tasks, tuple(cases), tuple(unused))
-    _enough(manifest, columns, site.file.policy.minimum_train, where)
+    _enough(manifest, layout, site.file.policy.minimum_train, where)
     return manifest
 
 
 def census(manifest: Manifest, study: Study) -> Census:
-    """Counts of labels, and of distinct training images."""
+    """Counts of labels, and of distinct training images. A label of several images counts once for each."""
+    kinds = kinds_of(study, manifest.tasks)
     labels: Counter[tuple[str, str]] = Counter()
     classes: Counter[tuple[str, str, str]] = Counter()
     for case in manifest.cases:
         for name, label in case.labels.items():
             labels[name, case.split] += 1
-            match study.tasks[name]:
-                case Multiclass(classes=names) | Ordinal(classes=names):
-                    classes[name, case.split, names[cast(int, label)]] += 1
-                case Binary():
-                    classes[name, case.split, str(label)] += 1
+            if (owner := kinds[name].class_of(label)) is not None:
+                classes[name, case.split, owner] += 1
     samples = sum(case.split == "train" for case in manifest.cases)
     return Census(dict(labels), dict(classes), samples)
 
 
-def read_rows(site: Site, columns: Mapping[str, str]) -> list[tuple[int, Row]]:
+def read_rows(site: Site, columns: Sequence[str]) -> list[tuple[int, Row]]:
     """The rows that `data.rows` keeps, each with its number in a spreadsheet."""
     path = site.manifest
     try:
@@ -134,7 +129,7 @@ def read_rows(site: Site, columns: Mapping[str, str]) -> list[tuple[int, Row]]:
     except (pandas.errors.ParserError, pandas.errors.EmptyDataError, OSError) as error:
         raise Problem(str(path), f"cannot be read as CSV ({type(error).__name__})", expected="a table") from None
     table.columns = [str(column).strip() for column in table.columns]
-    wanted = [*FIXED, *columns.values(), *site.file.data.rows]
+    wanted = [*FIXED, *columns, *site.file.data.rows]
     if missing := [column for column in wanted if column not in table.columns]:
         raise Problem(
             str(path),
@@ -152,96 +147,75 @@ def read_rows(site: Site, columns: Mapping[str, str]) -> list[tuple[int, Row]]:
     return kept
 
 
-def _case(number: int, row: Row, root: Path, dims: int, tasks: Mapping[str, Task], columns: Mapping[str, str]) -> Case:
-    path = _inside(row["path"], root, "path")
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Which columns hold what for these tasks."""
+
+    kinds: Kinds
+    columns: dict[str, tuple[str, ...]]
+    groups: dict[str, str]
+    side: dict[str, Side]  # by column
+
+    @classmethod
+    def of(cls, site: Site, study: Study, tasks: tuple[str, ...]) -> _Layout:
+        kinds, named = kinds_of(study, tasks), site.file.data.columns
+        return cls(
+            kinds,
+            {name: kinds[name].columns(named.get(name) or study.tasks[name].column or name) for name in tasks},
+            {name: group for name in tasks if (group := getattr(study.tasks[name], "group", None))},
+            {study.side[name].column or name: study.side[name] for name in side_names(study, tasks)},
+        )
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        labelled = (c for name, columns in self.columns.items() if self.kinds[name].needs_label for c in columns)
+        return tuple(dict.fromkeys((*labelled, *self.groups.values(), *self.side)))
+
+
+def _case(number: int, row: Row, root: Path, dims: int, layout: _Layout) -> Case:
+    path = inside(row["path"], root, "path")
     if not row["patient_id"]:
-        raise _RowError("patient_id", "nothing", "a patient's identifier", "fill it in; splits are made by patient")
+        raise CellError("patient_id", "nothing", "a patient's identifier", "fill it in; splits are made by patient")
     if row["split"] not in SPLITS:
-        raise _RowError("split", repr(row["split"]), "train, val or test", "correct the cell")
+        raise CellError("split", repr(row["split"]), "train, val or test", "correct the cell")
     try:
         size = images.extent(path, dims)
     except Problem as problem:
-        raise _RowError(
+        raise CellError(
             "path",
             f"{row['path']!r}, which {problem.found}",
             problem.expected or "an image",
             problem.remedy or "mend it",
         ) from None
-    labels: dict[str, Label] = {}
-    for name, task in tasks.items():
-        column = columns[name]
-        if text := row[column]:
-            labels[name] = (
-                _mask(text, root, column, dims, size) if isinstance(task, Segmentation) else _value(text, task, column)
-            )
-    return Case(number, path, row["patient_id"], row["split"], labels)
 
+    def cell(column: str) -> Cell | None:
+        return Cell(column, row[column], root, size) if row.get(column) else None
 
-def _inside(text: str, root: Path, column: str) -> Path:
-    """The file that a cell names, which must lie below the root, links followed."""
-    if not text:
-        raise _RowError(column, "nothing", "a path relative to data.root", "fill in the file's path")
-    path = root / text
-    if Path(text).is_absolute() or not path.resolve().is_relative_to(root):
-        raise _RowError(column, f"{text!r}", "a path that stays below data.root", "move the file there")
-    if not path.exists():
-        raise _RowError(column, f"{text!r}, which does not exist", "a file below data.root", "correct the path")
-    return path
-
-
-def _value(text: str, task: Task, column: str) -> int | float:
-    if isinstance(task, Regression):
-        try:
-            number = float(text)
-        except ValueError:
-            number = math.nan
-        if not abs(number) < LARGEST_NUMBER:
-            raise _RowError(column, repr(text), "a number", "correct the cell, or empty it if it is not known")
-        return number
-    names = task.classes if isinstance(task, Multiclass | Ordinal) else ("0", "1")
-    plain = _without_point(text)
-    if text in names or plain in names:
-        return names.index(text if text in names else plain)
-    if not any(name.isdigit() for name in names) and plain.isdigit() and int(plain) < len(names):
-        return int(plain)
-    raise _RowError(
-        column, repr(text), f"one of {', '.join(names)}", "correct the cell, or empty it if it is not known"
-    )
-
-
-def _without_point(text: str) -> str:
-    """`4.0`, as a spreadsheet with empty cells stores 4, is `4`."""
-    whole, point, rest = text.partition(".")
-    return whole if point and whole.isdigit() and not rest.strip("0") else text
-
-
-def _mask(text: str, root: Path, column: str, dims: int, size: tuple[int, ...]) -> Path:
-    path = _inside(text, root, column)
-    try:
-        found = images.extent(path, dims)
-    except Problem as problem:
-        raise _RowError(column, f"{text!r}, which {problem.found}", problem.expected or "a mask", "mend it") from None
-    if found != size:
-        raise _RowError(
-            column,
-            f"{text!r} of size {' x '.join(map(str, found))}",
-            f"the size of its image, {' x '.join(map(str, size))}",
-            "export the mask again from this image",
-        )
-    return path
+    labels, groups = {}, {}
+    for name, kind in layout.kinds.items():
+        label = kind.label([cell(column) for column in layout.columns[name]]) if kind.needs_label else path
+        if label is None:
+            continue
+        labels[name] = label
+        if column := layout.groups.get(name):
+            if not row[column]:
+                raise CellError(column, "nothing", f"the group that the label of {name} belongs to", "fill it in")
+            groups[name] = row[column]
+    side = tuple(side_value(definition, cell(column)) for column, definition in layout.side.items())
+    return Case(number, path, row["patient_id"], row["split"], labels, groups, side)
 
 
 def _once(case: Case, seen: dict[Path, int]) -> None:
     first = seen.setdefault(case.path.resolve(), case.row)
     if first != case.row:
-        raise _RowError("path", f"the same file as in row {first}", "each image once", "remove one of the rows")
+        raise CellError("path", f"the same file as in row {first}", "each image once", "remove one of the rows")
 
 
 def _one_split(case: Case, splits: dict[str, tuple[str, int]]) -> None:
     """A patient in two splits would be learnt and then asked. The identifier itself is not told."""
     split, first = splits.setdefault(case.patient, (case.split, case.row))
     if split != case.split:
-        raise _RowError(
+        raise CellError(
             "split",
             f"{case.split!r}, but the same patient is in {split!r} in row {first}",
             "all images of a patient in one split",
@@ -249,8 +223,21 @@ def _one_split(case: Case, splits: dict[str, tuple[str, int]]) -> None:
         )
 
 
-def _enough(manifest: Manifest, columns: Mapping[str, str], minimum: int, where: str) -> None:
-    lines = list(_scarce(manifest, columns, minimum))
+def _one_label(case: Case, groups: dict[tuple[str, str], tuple[Any, int]]) -> None:
+    """A group has one label, and lies in one split because its images are of one patient's split."""
+    for task, group in case.groups.items():
+        known, first = groups.setdefault((task, group), ((case.labels[task], case.split), case.row))
+        if known != (case.labels[task], case.split):
+            raise CellError(
+                task,
+                f"another label or split than in row {first} for the same group",
+                "one label and one split for all images of a group",
+                "correct the cells, or the column that names the groups",
+            )
+
+
+def _enough(manifest: Manifest, layout: _Layout, minimum: int, where: str) -> None:
+    lines = list(_scarce(manifest, layout, minimum))
     if lines:
         raise Problem(
             where,
@@ -260,10 +247,11 @@ def _enough(manifest: Manifest, columns: Mapping[str, str], minimum: int, where:
         )
 
 
-def _scarce(manifest: Manifest, columns: Mapping[str, str], minimum: int) -> Iterator[str]:
+def _scarce(manifest: Manifest, layout: _Layout, minimum: int) -> Iterator[str]:
     for task in manifest.tasks:
+        column = layout.columns[task][0]
         count = len(manifest.labels(task, "train"))
         if not any(task in case.labels for case in manifest.cases):
-            yield f"column {columns[task]}: no labels at all for the task {task}"
+            yield f"column {column}: no labels at all for the task {task}"
         elif count < minimum:
-            yield f"column {columns[task]}: {count} training labels for the task {task}"
+            yield f"column {column}: {count} training labels for the task {task}"

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from polyward_client.port.interface import Progress, Watcher
-from polyward_client.trainer.balance import combined
-from polyward_client.trainer.dataset import Batch, Dataset, augmented, epoch_batches, target_statistics
+from polyward_client.trainer.balance.cut import Backward, backward, leaves
+from polyward_client.trainer.dataset import (
+    Batch,
+    Dataset,
+    epoch_batches,
+    target_statistics,
+    varied,
+    windows,
+)
 from polyward_client.trainer.evaluate import evaluate
+from polyward_client.trainer.journal import Epoch, Tally
 from polyward_client.trainer.losses import task_losses
 from polyward_client.trainer.model import MultiTaskModel, parts
+from polyward_client.trainer.optimise import build_optimiser
 from polyward_client.trainer.schedule import Phase, final_phases, round_phases
+from polyward_client.trainer.topology.flow import Truth
 from polyward_shared.messages import Metric, Stage
 from polyward_shared.problems import Code, Refused
-from polyward_shared.schema import BRANCHES
+from polyward_shared.schema import BRANCHES, ENCODER
 from polyward_shared.seeds import seed_for
-from polyward_shared.study import Study, Training
+from polyward_shared.study import Study
 from polyward_shared.tasks import Regression
 
 PRECISIONS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -37,81 +47,187 @@ class Run:
     device: torch.device
     precision: str = "float32"
     watch: Watcher = lambda progress: None
+    journal: Callable[[Epoch], None] = lambda epoch: None
     cancelled: Callable[[], bool] = lambda: False
+
+
+@dataclass(frozen=True, slots=True)
+class Dice:
+    """The two sources of chance in an epoch: numbers for batches and balancer, and noise on the device for dropout."""
+
+    generator: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+    noise: torch.Generator | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """What a step found: the loss of each present task, and how its gradients stood to one another."""
+
+    losses: dict[str, Tensor]
+    backward: Backward
 
 
 def train_round(model: MultiTaskModel, data: Dataset, run: Run) -> list[Metric]:
     """Trains `model` in place by the study's schedule; figures before and after, in rounds where they are due."""
     rows: list[Metric] = []
-    due = run.round % run.study.evaluation.every == 0 or run.round >= run.study.rounds
+    study = run.study
+    due = run.round % study.evaluation.every == 0 or run.round >= study.rounds
     if due:
         rows += _measured(model, data, run, Stage.RECEIVED)
-    for phase in round_phases(run.study.training):
-        train_phase(model, data, run, phase)
+    awake = [task for task in model.tasks if not resting(model, task)]
+    for phase in round_phases(study.training, run.round, study.rounds):
+        train_phase(model, data, run, phase, tasks=awake)
     if due:
-        rows += _measured(model, data, run, Stage.TRAINED)
+        after = _measured(model, data, run, Stage.TRAINED)
+        note_progress(model, after, awake)
+        rows += after
     return rows
 
 
 def finish_round(model: MultiTaskModel, data: Dataset, run: Run) -> list[Metric]:
-    """The final tuning of the branches, and its figures."""
+    """The final tuning of the branches, those that rested included, and its figures."""
     for phase in final_phases(run.study.training):
         train_phase(model, data, run, phase)
     return _measured(model, data, run, Stage.FINAL)
 
 
-def train_phase(model: MultiTaskModel, data: Dataset, run: Run, phase: Phase) -> None:
+def resting(model: MultiTaskModel, task: str) -> bool:
+    """Whether a branch has not become better for as many measured rounds as the study has patience."""
+    patience = model.study.training.patience
+    return bool(patience) and int(model.progress(task)[1]) >= patience
+
+
+def note_progress(model: MultiTaskModel, rows: Sequence[Metric], tasks: Sequence[str]) -> None:
+    """Counts, for each of these tasks, the measured rounds since its best loss on the validation split."""
+    for row in rows:
+        if row.split == "val" and row.name == "loss" and row.task in tasks:
+            best, stale = model.progress(row.task).tolist()
+            now = (row.value, 0.0) if row.value < best else (best, stale + 1)
+            model.progress(row.task).copy_(torch.tensor(now))
+
+
+def train_phase(
+    model: MultiTaskModel, data: Dataset, run: Run, phase: Phase, tasks: Sequence[str] | None = None
+) -> None:
     """The epochs of one phase, with optimisers of its own; parts without a rate do not change by a bit."""
-    training = run.study.training
+    training, image = run.study.training, run.study.image
     optimisers = optimisers_of(model, phase, run)
     freeze(model, moving=set(optimisers))
     scaler = torch.amp.GradScaler(run.device.type, enabled=run.device.type == "cuda" and run.precision == "float16")
     for epoch in range(1, phase.epochs + 1):
         seed = seed_for(run.study.seed, "batches", run.site, run.round, phase.name, epoch)
-        generator = np.random.default_rng(seed)
-        total, steps = torch.zeros((), device=run.device), 0
-        for places in epoch_batches(data.cases("train"), training.batch, generator):
+        dice = Dice(np.random.default_rng(seed), torch.Generator(run.device).manual_seed(seed))
+        tally, waiting = Tally(), list[Batch]()
+        groups = next(iter(data.groups.values()), None)
+        for places in epoch_batches(data.cases("train"), training.batch, dice.generator, groups):
             if run.cancelled():
                 raise Refused(Code.CANCELLED, f"in phase {phase.name}, epoch {epoch}")
-            batch = data.batch(places, run.device)
-            if training.augmentation == "light":
-                batch = augmented(batch, generator)
-            total += train_step(model, batch, run, optimisers, scaler)
-            steps += 1
-        mean = float(total) / max(steps, 1)  # the one wait for the device in an epoch
-        if not np.isfinite(mean):
-            raise Refused(Code.TRAINING_FAILED, f"the loss is {mean} in phase {phase.name}, epoch {epoch}")
-        run.watch(Progress(phase=phase.name, epoch=epoch, epochs=phase.epochs, loss=mean))
+            batch = _only(data.batch(places, run.device), tasks)
+            if image.window is not None:
+                batch = windows(batch, model.kinds, image.window, dice.generator)
+            if training.augmentation != "none":
+                batch = varied(batch, model.kinds, training.augmentation, dice.generator)
+            waiting.append(batch)
+            if len(waiting) == training.accumulate:
+                tally.add(train_step(model, waiting, run, optimisers, scaler, dice))
+                waiting = []
+        if waiting:
+            tally.add(train_step(model, waiting, run, optimisers, scaler, dice))
+        model.balancer.end_epoch()
+        found = tally.epoch(run.round, phase.name, epoch, _references(model))  # the one wait for the device
+        if not all(np.isfinite(loss) for loss in found.losses.values()):
+            raise Refused(Code.TRAINING_FAILED, f"the losses are {found.losses} in phase {phase.name}, epoch {epoch}")
+        run.journal(found)
+        run.watch(Progress(phase=phase.name, epoch=epoch, epochs=phase.epochs, loss=found.mean_loss))
     freeze(model, moving=set(parts(model)))
 
 
 def train_step(
     model: MultiTaskModel,
-    batch: Batch,
+    batches: Sequence[Batch],
     run: Run,
     optimisers: dict[str, torch.optim.Optimizer],
-    scaler: torch.amp.GradScaler,
-) -> torch.Tensor:
-    """One batch: forward, losses, backward, a step for each moving part that has a gradient. Returns the loss."""
-    with _autocast(run):
-        outputs = model(batch.images, tuple(batch.counts))
-    loss = combined(task_losses(model, outputs, batch, run.study), run.study)
-    scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+    scaler: torch.amp.GradScaler | None = None,
+    dice: Dice | None = None,
+) -> Stepped:
+    """Forward, losses and backward for each batch, then one step for each moving part that has a gradient.
+
+    A branch without a label in these batches does not move: weight decay and momentum would move it without a reason.
+    """
+    scaler, dice = scaler or torch.amp.GradScaler(run.device.type, enabled=False), dice or Dice()
+    stepped = Stepped({}, Backward((), {}, {}, torch.zeros(0, 0)))
+    for batch in batches:
+        found = _backward(model, batch, run, scaler, dice, share=1 / len(batches))
+        stepped = found if found.losses else stepped
+    labelled = {task for batch in batches for task in batch.counts}
     for part, optimiser in optimisers.items():
-        if part.startswith(f"{BRANCHES}.") and part.removeprefix(f"{BRANCHES}.") not in batch.counts:
-            continue  # weight decay and momentum would move it without a label
-        scaler.unscale_(optimiser)
-        nn.utils.clip_grad_norm_(optimiser.param_groups[0]["params"], run.study.training.gradient_clip)
-        scaler.step(optimiser)
+        parameters = optimiser.param_groups[0]["params"]
+        absent = part.startswith(f"{BRANCHES}.") and part.removeprefix(f"{BRANCHES}.") not in labelled
+        if not absent and any(parameter.grad is not None for parameter in parameters):
+            scaler.unscale_(optimiser)
+            nn.utils.clip_grad_norm_(parameters, run.study.training.gradient_clip)
+            scaler.step(optimiser)
         optimiser.zero_grad(set_to_none=True)
     scaler.update()
-    return loss.detach()
+    if model.balancer.wants_after and labelled:
+        with torch.no_grad():
+            model.balancer.after(_losses(model, model.encoder(batches[-1].images), batches[-1], run, dice))
+    return stepped
+
+
+def _backward(
+    model: MultiTaskModel, batch: Batch, run: Run, scaler: torch.amp.GradScaler, dice: Dice, *, share: float
+) -> Stepped:
+    """The cut: branches on leaves of the pyramid, each task's gradient there, one pass through the encoder."""
+    with _autocast(run):
+        pyramid = model.encoder(batch.images)
+    cut = leaves(pyramid)
+    losses = _losses(model, cut, batch, run, dice)
+    shared = [parameter for parameter in parts(model)[ENCODER] if parameter.requires_grad]
+    known = set(map(id, shared))
+    others = [p for p in model.parameters() if p.requires_grad and id(p) not in known]
+    scale = float(scaler.scale(torch.ones((), device=run.device))) if scaler.is_enabled() else 1.0
+    found = backward(
+        losses,
+        pyramid,
+        cut,
+        shared,
+        others,
+        model.balancer,
+        dice.generator,
+        space=run.study.balancer.space,
+        scale=scale * share,
+    )
+    return Stepped({task: loss.detach() for task, loss in losses.items()}, found)
+
+
+def _losses(model: MultiTaskModel, pyramid: list[Tensor], batch: Batch, run: Run, dice: Dice) -> dict[str, Tensor]:
+    if not batch.counts:
+        return {}
+    truths = {task: Truth(target, batch.labelled[task]) for task, target in batch.targets.items()}
+    with _autocast(run):
+        outputs = model.answer(
+            pyramid,
+            tuple(batch.images.shape[2:]),
+            tuple(batch.counts),
+            side=batch.side,
+            truths=truths,
+            noise=dice.noise,
+        )
+    return task_losses(model, outputs, batch)
+
+
+def _only(batch: Batch, tasks: Sequence[str] | None) -> Batch:
+    """The batch without the labels of resting tasks."""
+    if tasks is None or all(task in tasks for task in batch.counts):
+        return batch
+    return replace(batch, counts={task: count for task, count in batch.counts.items() if task in tasks})
 
 
 def optimisers_of(model: MultiTaskModel, phase: Phase, run: Run) -> dict[str, torch.optim.Optimizer]:
     """A fresh optimiser for each part that moves in the phase."""
     return {
-        part: _optimiser(parameters, rate, run.study.training)
+        part: build_optimiser(parameters, rate, run.study.training)
         for part, parameters in parts(model).items()
         if (rate := phase.rate(part)) is not None
     }
@@ -125,11 +241,17 @@ def freeze(model: MultiTaskModel, *, moving: set[str]) -> None:
         model.get_submodule(part).train(part in moving)
 
 
-def set_target_statistics(model: MultiTaskModel, study: Study, data: Dataset) -> None:
-    """Standardises the regression targets by this site's training labels."""
+def fit_statistics(model: MultiTaskModel, data: Dataset) -> None:
+    """Standardises regression targets and side inputs by this site's training cases."""
     for name in model.tasks:
-        if isinstance(study.tasks[name], Regression):
+        if isinstance(model.study.tasks[name], Regression):
             model.scale(name).copy_(torch.tensor(target_statistics(data, name)))
+    if data.side is not None:
+        model.input_adapter.fit(data.side[torch.from_numpy(data.cases("train"))])
+
+
+def _references(model: MultiTaskModel) -> dict[str, float]:
+    return dict(zip(model.tasks, model.balancer.get_buffer("reference").tolist(), strict=True))
 
 
 def _measured(model: MultiTaskModel, data: Dataset, run: Run, stage: Stage) -> list[Metric]:
@@ -141,13 +263,3 @@ def _autocast(run: Run) -> AbstractContextManager[object]:
     if run.device.type != "cuda" or run.precision not in PRECISIONS:
         return nullcontext()
     return torch.autocast("cuda", PRECISIONS[run.precision])
-
-
-def _optimiser(parameters: list[nn.Parameter], rate: float, training: Training) -> torch.optim.Optimizer:
-    match training.optimiser:
-        case "adamw":
-            return torch.optim.AdamW(parameters, rate, weight_decay=training.weight_decay, fused=True)
-        case "sgd":
-            return torch.optim.SGD(
-                parameters, rate, momentum=training.momentum, weight_decay=training.weight_decay, fused=True
-            )

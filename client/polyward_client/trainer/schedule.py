@@ -2,11 +2,12 @@
 
 FedRep (Collins et al., arXiv 2102.07078, algorithm 1): first the branches on the received encoder, then the encoder
 for those branches, and the branches once more at the end. FedPer (Arivazhagan et al., arXiv 1912.00818): everything
-together.
+together. Across the rounds both learning rates follow `rate_schedule`.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,9 +30,30 @@ class Phase:
         return self.rates.get("encoder" if part == ENCODER else "personal")
 
 
-def round_phases(training: Training) -> tuple[Phase, ...]:
-    """One round of the study's schedule."""
-    encoder, personal = training.learning_rate, training.branch_learning_rate
+def rate_factor(training: Training, round: int, rounds: int) -> float:
+    """What both learning rates are multiplied by in a round; `round` counts from 1 to `rounds`.
+
+    The w warm-up rounds rise by equal steps, 1/(w+1), ..., w/(w+1), and the round after them has the full rates. From
+    there `linear` and `cosine` (Loshchilov and Hutter, arXiv 1608.03983, eq. 5, without restarts) fall towards 0, which
+    the last round stays above, for a round at rate 0 would teach nothing. Rounds beyond the last repeat its factor.
+    """
+    warmup, round = training.warmup_rounds, min(round, rounds)
+    if round <= warmup:
+        return round / (warmup + 1)
+    passed = (round - warmup - 1) / (rounds - warmup)
+    match training.rate_schedule:
+        case "constant":
+            return 1.0
+        case "linear":
+            return 1 - passed
+        case "cosine":
+            return (1 + math.cos(math.pi * passed)) / 2
+
+
+def round_phases(training: Training, round: int = 1, rounds: int = 1) -> tuple[Phase, ...]:
+    """One round of the study's schedule, with the rates of that round."""
+    factor = rate_factor(training, round, rounds)
+    encoder, personal = factor * training.learning_rate, factor * training.branch_learning_rate
     match training.schedule:
         case "fedrep":
             return (
@@ -43,5 +65,5 @@ def round_phases(training: Training) -> tuple[Phase, ...]:
 
 
 def final_phases(training: Training) -> tuple[Phase, ...]:
-    """After the last round: the branches on the last encoder."""
+    """After the last round: the branches on the last encoder, at their full rate."""
     return (Phase("final", training.final_epochs, {"personal": training.branch_learning_rate}),)

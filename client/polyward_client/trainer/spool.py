@@ -37,7 +37,7 @@ class Spool:
         path = self._record(round, state_digest, final=final)
         draft = path.with_suffix(".draft")
         with draft.open("w", encoding="utf-8") as file:
-            file.write(done.model_dump_json())
+            file.write(done.model_dump_json(exclude_defaults=True))
             file.flush()
             os.fsync(file.fileno())
         os.replace(draft, path)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -26,9 +27,17 @@ from polyward_client.approvals import Approval, read_approval
 from polyward_client.port.interface import Description, Done, Progress, Watcher, Work
 from polyward_client.site import Site
 from polyward_client.trainer.dataset import Dataset, load_dataset
+from polyward_client.trainer.journal import write_epoch
 from polyward_client.trainer.manifest import Census, census, read_manifest
-from polyward_client.trainer.model import MultiTaskModel, load_personal, load_shared, personal_arrays, shared_arrays
-from polyward_client.trainer.round import Run, finish_round, set_target_statistics, train_round
+from polyward_client.trainer.model import (
+    MultiTaskModel,
+    load_personal,
+    load_shared,
+    personal_arrays,
+    shared_arrays,
+    site_model,
+)
+from polyward_client.trainer.round import Run, finish_round, fit_statistics, train_round
 from polyward_client.trainer.spool import Spool
 from polyward_client.trainer.vault import Vault
 from polyward_shared.messages import Metric
@@ -71,7 +80,7 @@ class LocalTrainer:
             counts = census(read_manifest(self.site, approval.study, approval.tasks), approval.study)
             spool = Spool(self.site.spool, study)
             if not spool.first.is_file():
-                first = shared_arrays(MultiTaskModel(approval.study, approval.tasks), approval.study)
+                first = shared_arrays(site_model(approval.study, approval.tasks, self.site), approval.study)
                 spool.keep_first(first)
             return Description(
                 samples=counts.samples,
@@ -114,6 +123,7 @@ class LocalTrainer:
             device=self.device,
             precision=self.site.file.device.precision,
             watch=watch,
+            journal=partial(write_epoch, self.site.state / "training" / f"{work.study}.jsonl"),
             cancelled=self._cancelled.is_set,
         )
         metrics = finish_round(model, prepared.data, run) if final else train_round(model, prepared.data, run)
@@ -152,9 +162,10 @@ class LocalTrainer:
             if done % TOLD_EVERY == 0 or done == of:
                 watch(Progress(phase="loading", epoch=done, epochs=of))
 
-        data = load_dataset(manifest, approval.study, loaded=loaded).moved(self.device)
-        model = MultiTaskModel(approval.study, approval.tasks).to(self.device)
-        set_target_statistics(model, approval.study, data)
+        folder = self.site.state / "cache" / study[:16] if self.site.file.device.cache == "disk" else None
+        data = load_dataset(manifest, approval.study, loaded=loaded, folder=folder).moved(self.device)
+        model = site_model(approval.study, approval.tasks, self.site).to(self.device)
+        fit_statistics(model, data)
         start = personal_arrays(model, approval.study)
         self._prepared = _Prepared(approval, census(manifest, approval.study), data, model, start, stamp)
         return self._prepared

@@ -99,6 +99,37 @@ def test_figures_leave_with_their_counts_and_small_ones_stay() -> None:
     assert suppressed == 1
 
 
+BOUNDED = Approval(toy_study(evaluation={"splits": ["test"], "resamples": 100}), ("mask",), APPROVAL.schema)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.4, 0.6), (0.5, 0.5), (0.6, 0.7), (-1.0, 0.0)])
+def test_intervals_leave_with_their_figures(low: float, high: float) -> None:
+    sure = row(low=low, high=high)
+    assert check_metrics(BOUNDED, [sure, row(name="loss")], 5) == ((sure, row(name="loss")), 0)
+    assert check_metrics(BOUNDED, [row(low=low, high=high, count=4)], 5) == ((), 1)
+
+
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [
+        (0.4, None),
+        (None, 0.6),
+        (0.6, 0.4),
+        (float("nan"), 0.6),
+        (0.4, float("nan")),
+        (-float("inf"), 0.6),
+        (0.4, float("inf")),
+    ],
+)
+@pytest.mark.parametrize("count", [5, 0])
+def test_what_is_no_interval_is_refused(low: float | None, high: float | None, count: int) -> None:
+    assert code_of(check_metrics, BOUNDED, [row(low=low, high=high, count=count)], 5) is Code.EGRESS_METRIC
+
+
+def test_intervals_stay_where_the_study_has_none() -> None:
+    assert code_of(check_metrics, APPROVAL, [row(low=0.4, high=0.6)], 5) is Code.EGRESS_METRIC
+
+
 @pytest.mark.parametrize(
     "change",
     [

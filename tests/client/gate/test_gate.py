@@ -105,7 +105,10 @@ def test_train_answers_with_the_update_and_the_ledger_holds_it(bench: Bench) -> 
     [line] = bench.lines()
     assert (line["what"], line["bytes"]) == ("report", len(report.payload))
     assert line["sha256"] == hashlib.sha256(report.payload).hexdigest()
-    assert line["metrics"] == [[m.task, m.split, m.stage, m.name, m.value, m.count] for m in report.metrics]
+    assert line["metrics"] == [
+        [m.task, m.split, m.stage, m.name, m.value, m.count, *(() if m.low is None else (m.low, m.high))]
+        for m in report.metrics
+    ]
     assert line["norm"] == pytest.approx(float(np.linalg.norm((update - BASE).astype(np.float64))))
 
 

@@ -254,7 +254,9 @@ def test_a_trainer_that_never_starts_is_not_waited_for_without_end(
 
 def test_messages_are_the_interfaces_records(work: Work) -> None:
     row = Metric(task="mask", split="test", stage=Stage.FINAL, name="dice", value=0.1, count=5)
-    done = Done(samples=5, counts={"mask": 5}, metrics=(row,), update=None, seconds=0.1)
+    sure = Metric(task="mask", split="test", stage=Stage.FINAL, name="loss", value=0.1, count=5, low=0.05, high=0.2)
+    done = Done(samples=5, counts={"mask": 5}, metrics=(row, sure), update=None, seconds=0.1)
+    assert to_bytes(Reply(done=done)).count(b'"low"') == 1, "a figure without an interval is as long as before"
     for reply in (Reply(done=done), Reply(progress=Progress(phase="x", loss=None)), Reply(cancelled=True)):
         assert reply_from_bytes(to_bytes(reply)) == reply
     ask = Ask(what="train", work=work)

@@ -43,7 +43,7 @@ def test_a_wrong_row_is_told(tmp_path: Path) -> None:
 
 
 def test_a_task_that_cannot_train_is_told_with_a_remedy(tmp_path: Path) -> None:
-    study = make_study()
+    study = make_study(balancer={"kind": "fixed"})
     heavy = study.tasks["area"].model_copy(update={"weight": 1e39})  # more than float32 holds
     site = write_site(tmp_path, tasks=["area", "bright"])
     good, text = checked(site, study.model_copy(update={"tasks": {**study.tasks, "area": heavy}}))

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from polyward_client.trainer.dataset import Dataset, augmented, epoch_batches, load_dataset, target_statistics
+from polyward_client.trainer.dataset import Dataset, epoch_batches, load_dataset, target_statistics, varied
 from polyward_client.trainer.manifest import read_manifest
+from polyward_client.trainer.tasks import kinds_of
 from polyward_shared.problems import Problem
-from tests.support.images import make_study, picture, write_site
+from tests.support.images import TASKS, make_study, picture, write_site
 
 CPU = torch.device("cpu")
+KINDS = kinds_of(make_study(), tuple(TASKS))
 
 
 @pytest.fixture
@@ -57,13 +59,13 @@ def test_batches_depend_on_the_seed_alone() -> None:
 def test_mirrored_images_take_their_masks_along(data: Dataset) -> None:
     places = np.arange(2, 12)
     batch = data.batch(places, CPU)
-    varied = augmented(batch, np.random.default_rng(0))
+    changed = varied(batch, KINDS, "light", np.random.default_rng(0))
     mirror = np.random.default_rng(0).random(len(places)) < 0.5
     assert 0 < mirror.sum() < len(places)
     for place, flipped in enumerate(mirror):
         mask = batch.targets["mask"][place]
-        assert torch.equal(varied.targets["mask"][place], mask.flip(-1) if flipped else mask)
-        image = varied.images[place].flip(-1) if flipped else varied.images[place]
+        assert torch.equal(changed.targets["mask"][place], mask.flip(-1) if flipped else mask)
+        image = changed.images[place].flip(-1) if flipped else changed.images[place]
         assert np.corrcoef(image.flatten(), batch.images[place].flatten())[0, 1] > 0.99
 
 

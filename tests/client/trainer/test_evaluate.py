@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from polyward_client.trainer.dataset import load_dataset
-from polyward_client.trainer.evaluate import dice, evaluate, figures
+from polyward_client.trainer.evaluate import Gathered, evaluate, figures
 from polyward_client.trainer.manifest import read_manifest
 from polyward_client.trainer.model import MultiTaskModel
+from polyward_client.trainer.tasks.segmentation import overlaps
 from polyward_shared.messages import Stage
 from polyward_shared.tasks import METRICS
 from tests.support.images import TASKS, make_study, write_site
@@ -21,21 +23,24 @@ MODEL = MultiTaskModel(STUDY, tuple(TASKS))
 
 def measured(task: str, answers: list[list[float]], truths: list[float]) -> dict[str, tuple[float, int]]:
     kind = torch.float32 if task in {"bright", "area"} else torch.int64
-    rows = figures(
-        MODEL, STUDY, task, torch.ones(len(truths)), torch.tensor(answers).float(), torch.tensor(truths, dtype=kind)
+    count = len(truths)
+    found = Gathered(
+        torch.ones(count), torch.tensor(answers).float(), torch.tensor(truths, dtype=kind), np.arange(count)
     )
+    rows = figures(MODEL, task, found)
     return {name: (round(value, 4), count) for name, value, count in rows}
 
 
 def test_binary() -> None:
     found = measured("bright", [[-1], [1], [2], [-2]], [0, 0, 1, 1])
-    assert found == {"auroc": (0.5, 4), "balanced_accuracy": (0.5, 4), "loss": (1.0, 4)}
+    assert (found["auroc"], found["balanced_accuracy"], found["loss"]) == ((0.5, 4), (0.5, 4), (1.0, 4))
+    assert (found["sensitivity"], found["specificity"]) == ((0.5, 2), (0.5, 2))
     assert measured("bright", [[-1], [1]], [0, 1])["auroc"] == (1.0, 2)
 
 
 def test_one_class_alone_has_no_ranking() -> None:
-    assert measured("bright", [[-1], [1]], [1, 1]) == {"loss": (1.0, 2)}
-    assert set(measured("shape", [[1, 0, 0]], [0])) == {"loss"}
+    assert set(measured("bright", [[-1], [1]], [1, 1])) == {"sensitivity", "brier", "loss"}
+    assert set(measured("shape", [[1, 0, 0]], [0])) == {"accuracy", "loss"}
 
 
 def test_multiclass_ignores_classes_that_do_not_occur() -> None:
@@ -61,12 +66,13 @@ def test_regression_is_in_the_labels_unit() -> None:
 def test_dice_rests_on_images_with_a_lesion() -> None:
     target = torch.zeros(3, 2, 2, dtype=torch.uint8)
     target[0], target[1, 0] = 1, 1
-    output = torch.zeros(3, 2, 2, 2)
-    output[:, 1, :, 0] = 1  # the left column is called lesion everywhere
-    scores = dice(output, target)
-    assert scores[:2].tolist() == pytest.approx([2 / 3, 0.5])
-    assert bool(scores[2].isnan())
-    assert measured("mask", scores[:, None].tolist(), [1, 1, 0])["dice"] == (0.5833, 2)
+    chosen = torch.zeros(3, 2, 2, dtype=torch.int64)
+    chosen[:, :, 0] = 1  # the left column is called lesion everywhere
+    scores = overlaps(chosen, target, 2)
+    assert scores[0].tolist() == pytest.approx([2 / 3, 0.5, 1.0, 0.5])  # Dice, IoU, precision, recall
+    assert scores[1].tolist() == pytest.approx([0.5, 1 / 3, 0.5, 0.5])
+    assert bool(scores[2].isnan().all())
+    assert measured("mask", scores.tolist(), [1, 1, 0])["dice"] == (0.5833, 2)
 
 
 def test_counts_are_labelled_cases_of_the_split_and_names_are_the_known_ones(tmp_path: Path) -> None:

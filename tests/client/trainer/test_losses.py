@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from polyward_client.trainer.balance import combined
 from polyward_client.trainer.dataset import Batch
-from polyward_client.trainer.losses import case_losses, coral, dice_and_cross_entropy, masked_mean, task_losses
+from polyward_client.trainer.losses import case_losses, masked_mean, task_losses
 from polyward_client.trainer.model import MultiTaskModel
-from polyward_shared.tasks import Segmentation
+from polyward_client.trainer.tasks.classes import coral
+from polyward_client.trainer.tasks.segmentation import mask_losses
+from polyward_client.trainer.topology.flow import Outputs
 from tests.support.images import TASKS, make_study
 
 
@@ -33,7 +34,7 @@ def test_a_task_without_labels_is_absent() -> None:
     model = MultiTaskModel(study, ("bright", "grade"))
     images = torch.rand(2, 1, 16, 16)
     batch = Batch(images, {"grade": torch.tensor([0, 2])}, {"grade": torch.ones(2)}, {"grade": 2})
-    assert set(task_losses(model, model(images), batch, study)) == {"grade"}
+    assert set(task_losses(model, Outputs(model(images)), batch)) == {"grade"}
 
 
 @pytest.mark.parametrize(
@@ -49,7 +50,7 @@ def test_losses_by_hand(task: str, output: Any, target: Any, wanted: float) -> N
     study = make_study()
     model = MultiTaskModel(study, tuple(TASKS))
     model.scale("area").copy_(torch.tensor([4.0, 2.0]))
-    found = case_losses(model, task, torch.tensor(output), torch.tensor(target), study)
+    found = case_losses(model, task, torch.tensor(output), torch.tensor(target))
     assert found.tolist() == pytest.approx([wanted])
 
 
@@ -69,9 +70,9 @@ def _empty(margin: float) -> tuple[torch.Tensor, torch.Tensor]:
 def test_dice_on_an_empty_mask_follows_the_policy() -> None:
     output, target = _empty(10.0)
     entropy = math.log1p(math.exp(-10))
-    assert dice_and_cross_entropy(output, target, "keep").item() == pytest.approx(1, abs=1e-3)
-    assert dice_and_cross_entropy(output, target, "smooth").item() == pytest.approx(0.044 + entropy, abs=2e-3)
-    assert dice_and_cross_entropy(output, target, "skip").item() == pytest.approx(entropy, abs=1e-6)
+    assert mask_losses(output, target, "keep").item() == pytest.approx(1, abs=1e-3)
+    assert mask_losses(output, target, "smooth").item() == pytest.approx(0.044 + entropy, abs=2e-3)
+    assert mask_losses(output, target, "skip").item() == pytest.approx(entropy, abs=1e-6)
 
 
 @pytest.mark.parametrize("policy", ["keep", "smooth", "skip"])
@@ -79,29 +80,21 @@ def test_a_right_mask_costs_nothing_and_a_wrong_one_much(policy: str) -> None:
     target = torch.zeros(1, 8, 8, dtype=torch.uint8)
     target[:, 2:5, 2:5] = 1
     right = 40 * torch.stack((1 - target.float(), target.float()), 1)
-    assert dice_and_cross_entropy(right, target, policy).item() == pytest.approx(0, abs=1e-4)
-    assert dice_and_cross_entropy(right.flip(1), target, policy).item() > 10
+    assert mask_losses(right, target, policy).item() == pytest.approx(0, abs=1e-4)
+    assert mask_losses(right.flip(1), target, policy).item() > 10
 
 
 def test_skip_leaves_out_only_the_classes_that_are_missing() -> None:
     target = torch.zeros(1, 4, 4, dtype=torch.uint8)
     target[:, :2] = 1
     output = 40 * F.one_hot(target.long(), 3).permute(0, 3, 1, 2).float()
-    assert dice_and_cross_entropy(output, target, "skip").item() == pytest.approx(0, abs=1e-4)
-    assert dice_and_cross_entropy(output, target, "keep").item() == pytest.approx(0, abs=1e-4)
+    assert mask_losses(output, target, "skip").item() == pytest.approx(0, abs=1e-4)
+    assert mask_losses(output, target, "keep").item() == pytest.approx(0, abs=1e-4)
 
 
 def test_the_cross_entropy_is_torchs() -> None:
     torch.manual_seed(0)
     output, target = torch.randn(3, 4, 5, 6, 7), torch.zeros(3, 5, 6, 7, dtype=torch.uint8)
-    found = dice_and_cross_entropy(output, target, "skip")
+    found = mask_losses(output, target, "skip")
     wanted = F.cross_entropy(output, target.long(), reduction="none").flatten(1).mean(1)
     assert torch.allclose(found, wanted, atol=1e-6)
-
-
-def test_the_equal_balancer_means_over_present_tasks() -> None:
-    study = make_study()
-    heavy = study.model_copy(update={"tasks": {**study.tasks, "mask": Segmentation(kind="segmentation", weight=3.0)}})
-    losses = {"bright": torch.tensor(1.0), "mask": torch.tensor(2.0)}
-    assert combined(losses, heavy) == (1 + 3 * 2) / 2
-    assert combined({"bright": losses["bright"]}, heavy) == 1

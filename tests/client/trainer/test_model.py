@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from polyward_client.trainer.branches import Ordered
-from polyward_client.trainer.encoder import build_encoder, initialise, widths
+from polyward_client.trainer.encoders import build_encoder, initialise, pyramid_of
 from polyward_client.trainer.model import (
     MultiTaskModel,
     load_personal,
@@ -19,6 +18,7 @@ from polyward_client.trainer.model import (
     schema_of,
     shared_arrays,
 )
+from polyward_client.trainer.tasks.classes import Ordered
 from polyward_shared.problems import Problem, Refused
 from polyward_shared.schema import Schema
 from tests.support.images import TASKS, make_study
@@ -30,7 +30,7 @@ def test_the_pyramid_is_finest_first() -> None:
     study = make_study(encoder={"filters": 4, "blocks": [1, 1, 1], "groups": 2})
     levels = build_encoder(study)(torch.zeros(2, 1, 16, 16))
     assert [tuple(level.shape[1:]) for level in levels] == [(4, 16, 16), (8, 8, 8), (16, 4, 4)]
-    assert widths(study) == (4, 8, 16)
+    assert pyramid_of(study).channels == (4, 8, 16)
 
 
 @pytest.mark.parametrize("size", SIZES, ids=["2d", "3d"])
@@ -56,12 +56,14 @@ def test_groups_are_disjoint_complete_and_named_by_their_prefix() -> None:
     assert set(groups) == {"encoder"} | {f"branches.{task}" for task in TASKS}
     found = [id(p) for group in groups.values() for p in group]
     assert sorted(found) == sorted(id(p) for p in model.parameters())
-    assert all(name.split(".")[0] in {"encoder", "branches"} for name in model.state_dict())
+    assert all(name.split(".")[0] in {"encoder", "branches"} for name, _ in model.named_parameters())
 
 
-def test_there_are_no_buffers_but_the_target_statistics() -> None:
+def test_buffers_are_what_a_site_remembers() -> None:
     model = MultiTaskModel(make_study(), tuple(TASKS))
-    assert [name for name, _ in model.named_buffers()] == ["branches.area.target"]
+    kept = set(model.state_dict()) - {name for name, _ in model.named_parameters()}
+    progress = {f"branches.{task}.progress" for task in TASKS}
+    assert kept == {"branches.area.head.target", "balancer.reference"} | progress
 
 
 def test_the_first_state_depends_on_the_study_and_on_nothing_else() -> None:
@@ -95,14 +97,15 @@ def test_shared_and_personal_arrays_divide_the_state() -> None:
         shared, personal = shared_arrays(model, study), personal_arrays(model, study)
         assert set(shared) | set(personal) == set(model.state_dict())
         assert not set(shared) & set(personal)
-        assert "branches.area.target" in personal
+        assert "branches.area.head.target" in personal
         assert any(name.startswith("branches.") for name in shared) == (branches == "task")
 
 
 def test_the_schema_is_that_of_the_shared_arrays_and_the_same_for_all_tasks() -> None:
     study = make_study()
-    assert schema_of(study, ("bright",)) == schema_of(study, tuple(TASKS))
-    schema_of(study, ("bright",)).check(shared_arrays(MultiTaskModel(study, ("mask",)), study))
+    one, all_ = (schema_of(MultiTaskModel(study, tasks), study) for tasks in (("bright",), tuple(TASKS)))
+    assert one == all_
+    one.check(shared_arrays(MultiTaskModel(study, ("mask",)), study))
 
 
 def test_loading_gives_back_what_was_saved() -> None:
@@ -110,7 +113,8 @@ def test_loading_gives_back_what_was_saved() -> None:
     model, other = (MultiTaskModel(s, tuple(TASKS)) for s in (study, make_study(seed=9)))
     load_shared(other, study, shared_arrays(model, study))
     load_personal(other, study, personal_arrays(model, study))
-    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values(), strict=True))
+    pairs = zip(model.state_dict().values(), other.state_dict().values(), strict=True)
+    assert all(torch.allclose(a, b, rtol=0, atol=0, equal_nan=True) for a, b in pairs)
 
 
 def test_a_state_that_does_not_fit_is_refused() -> None:

@@ -18,7 +18,7 @@ from polyward_client.port.interface import Done, Progress, Trainer, Work
 from polyward_client.site import Site, read_site
 from polyward_client.trainer import trainer as module
 from polyward_client.trainer.approve import make_approval
-from polyward_client.trainer.model import schema_of
+from polyward_client.trainer.model import MultiTaskModel, schema_of
 from polyward_client.trainer.trainer import LocalTrainer
 from polyward_shared.messages import Stage
 from polyward_shared.problems import Code, Problem, Refused
@@ -53,7 +53,7 @@ LocalTrainer(read_site(Path(sys.argv[1]))).train(Work.model_validate_json(sys.ar
 
 
 def digest(study: Study, path: str) -> str:
-    schema = schema_of(study, TASKS)
+    schema = schema_of(MultiTaskModel(study, TASKS), study)
     return schema.state_digest(schema.pack(read_state(Path(path))))
 
 
@@ -96,7 +96,7 @@ def two_rounds(site: Site, study: Study) -> tuple[Done, Done]:
 def test_a_description_counts_labels_and_brings_the_first_state(site: Site, study: Study) -> None:
     found = LocalTrainer(site).describe(study.digest())
     assert (found.samples, found.counts) == (12, {"bright": 12, "area": 12, "mask": 12})
-    schema_of(study, TASKS).check(read_state(Path(found.first)))
+    schema_of(MultiTaskModel(study, TASKS), study).check(read_state(Path(found.first)))
     assert found.software.startswith("polyward ")
     assert found.device == "CPU, 1 thread"
     assert Path(found.first).is_relative_to(site.spool)
@@ -114,7 +114,7 @@ def test_two_rounds_and_the_end(site: Site, study: Study) -> None:
     assert last.update is None
     assert {row.stage for row in last.metrics} == {Stage.FINAL}
     final = read_state(site.vault / study.digest() / "final.safetensors")
-    assert {name.split(".")[0] for name in final} == {"encoder", "branches"}
+    assert {name.split(".")[0] for name in final} == {"encoder", "branches", "balancer"}
 
 
 def test_an_update_has_no_array_of_a_branch(site: Site, study: Study) -> None:
@@ -273,7 +273,8 @@ def test_shared_branches_travel_with_the_encoder(tmp_path: Path) -> None:
     groups = {name.split(".")[0] for name in read_state(Path(str(first.update)))}
     assert groups == {"encoder", "branches"}
     _, arrays = kept(site, study, 1)
-    assert list(arrays) == ["branches.area.target"]
+    remembered = {f"branches.{task}.progress" for task in TASKS}
+    assert set(arrays) == {"branches.area.head.target", "balancer.reference"} | remembered
 
 
 def test_a_record_names_its_update(site: Site, study: Study) -> None:

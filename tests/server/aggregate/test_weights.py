@@ -50,7 +50,7 @@ def test_a_branch_counts_by_the_labels_of_its_task_among_its_owners(weighting: s
 
 def test_a_tasks_own_weight_scales_its_say() -> None:
     tasks = {"mask": {"kind": "segmentation", "weight": 3.0}, "grade": {"kind": "binary"}}
-    study = toy_study(aggregation={"weighting": "tasks", "task_exponent": 1}, tasks=tasks)
+    study = toy_study(aggregation={"weighting": "tasks", "task_exponent": 1}, tasks=tasks, balancer={"kind": "fixed"})
     weights = site_weights(study, "encoder", SITES)
     whole = sum(weights.values())
     assert weights["a"] / whole == pytest.approx(0.75 * 0.75, abs=1e-5)
