@@ -13,6 +13,8 @@ import typer
 
 from polyward_client.site import read_site
 from polyward_deploy.arms import ARMS, Arm
+from polyward_deploy.recipes.catalogue import PREFIX
+from polyward_deploy.recipes.steps import adapted_sites, generated_study, recipe_table
 from polyward_shared.commands import new_app, out, run_app, talk
 from polyward_shared.problems import Problem
 from polyward_shared.study import Study, read_study
@@ -53,7 +55,7 @@ def new(
 
 @app.command()
 def run(
-    study: Annotated[Path, typer.Argument(help="study.toml")],
+    study: Annotated[str, typer.Argument(help="a study.toml, or recipe:NAME")],
     sites: Annotated[
         list[Path] | None, typer.Option("--site", help="a site.toml; all of sites/*.toml beside the study if absent")
     ] = None,
@@ -62,21 +64,52 @@ def run(
     compare: Annotated[bool, typer.Option(help="also train each site alone, and full FedAvg")] = True,
     workers: WorkersOption = CORES,
     fresh: Annotated[bool, typer.Option("--fresh", help="throw away what an earlier run left in the folder")] = False,
+    rounds: Annotated[int | None, typer.Option(min=1, help="instead of the study's own")] = None,
+    images: Annotated[int | None, typer.Option(min=20, help="of a recipe, in all sites together")] = None,
 ) -> None:
     """Run a study's whole federation here; goes on where an interrupted run stopped."""
-    wanted = read_study(study)
-    files = sites or sorted((study.parent / "sites").glob("*.toml"))
+    if study.startswith(PREFIX):
+        target = folder or Path("out") / study.removeprefix(PREFIX)
+        _make_room(target, fresh)
+        path = generated_study(study, target, images=images)
+    else:
+        if images is not None:
+            raise Problem("--images", "is for recipes, whose images are generated", remedy="leave it out")
+        path = Path(study)
+        target = folder or Path("out") / read_study(path).id
+        _make_room(target, fresh)
+    wanted = read_study(path)
+    if rounds is not None:
+        wanted = wanted.model_copy(update={"rounds": rounds})
+    files = sites or sorted((path.parent / "sites").glob("*.toml"))
     if not files:
-        raise Problem(str(study.parent / "sites"), "holds no site files", remedy="name them with --site")
+        raise Problem(str(path.parent / "sites"), "holds no site files", remedy="name them with --site")
     _check_sites(wanted, files)
     from polyward_deploy.compare import run_comparison  # after reading: importing torch takes seconds
 
-    target = folder or Path("out") / wanted.id
-    if fresh and target.exists():
-        shutil.rmtree(target)
     arms: tuple[Arm, ...] = ARMS if compare else ("federated",)
     page = run_comparison(wanted, files, arms, target, engine=engine.value, workers=workers, talk=talk, out=out)
     out.print(f"page: {page}")
+
+
+@app.command()
+def recipes() -> None:
+    """List the ready studies; `run recipe:NAME` trains one on generated images."""
+    out.print(recipe_table())
+
+
+@app.command()
+def adapt(
+    recipe: Annotated[str, typer.Argument(help="recipe:NAME")],
+    root: Annotated[Path, typer.Argument(help="the folder that holds the real data set")],
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="where manifest, site file and images go")],
+) -> None:
+    """Turn a real data set into a site for a recipe's study."""
+    if folder.exists() and any(folder.iterdir()):
+        raise Problem(str(folder), "is not empty", remedy="choose a new folder")
+    files = adapted_sites(recipe, root, folder)
+    out.print(f"[green]written[/] {folder / 'manifest.csv'} and {', '.join(str(path) for path in files)}")
+    out.print(f"next: read {folder / 'README.md'}, which says where the data come from and what to check")
 
 
 @app.command()
@@ -98,6 +131,11 @@ def demo(
         study, files, ARMS, folder / "results", engine="inprocess", workers=workers, talk=talk, out=out
     )
     out.print(f"page: {page}   ({time.monotonic() - began:.0f} s)")
+
+
+def _make_room(folder: Path, fresh: bool) -> None:
+    if fresh and folder.exists():
+        shutil.rmtree(folder)
 
 
 def _check_sites(study: Study, files: list[Path]) -> None:

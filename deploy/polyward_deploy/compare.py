@@ -15,7 +15,7 @@ from rich.console import Console
 
 from polyward_client.site import Site, read_site
 from polyward_deploy.arms import Arm, shared_tasks, variation
-from polyward_deploy.hospitals import device_note, is_generated
+from polyward_deploy.generated import device_note, is_generated
 from polyward_deploy.processes import federation, wait_for
 from polyward_deploy.report import write_report
 from polyward_deploy.results import Results, Row, SiteData, Turn, print_table, table, write_results
@@ -80,7 +80,7 @@ def collect(
             alone = path.parent.name if arm == "local" else ""
             turns += _turns(ledger, digest, arm, alone)
             rows += [
-                Row(arm, number, site, m.task, m.split, m.stage, m.name, m.value, m.count)
+                Row(arm, number, site, m.task, m.split, m.stage, m.name, m.value, m.count, m.low, m.high)
                 for number, site, m in ledger.metrics(digest)
                 if arm != "fedavg" or m.task in owned
             ]

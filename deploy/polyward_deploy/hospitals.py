@@ -1,25 +1,20 @@
 """A folder with everything that a simulated federation needs: hospitals of generated patients, sites and a study.
 
 The hospitals differ as real ones do: in size, devices, which tasks they have, how many labels are missing and how ill
-their patients are. Same seed, same bytes. A `GENERATED.txt` beside every manifest lets later steps say, wherever the
-results are shown, that no patient stands behind them.
+their patients are. Same seed, same bytes.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import nibabel as nib
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin
 
+from polyward_deploy.generated import NOTICE, site_text, suffix_for, write_array, write_manifest, write_marker
 from polyward_deploy.phantoms import (
     GRADES,
     STRUCTURES,
@@ -33,8 +28,6 @@ from polyward_deploy.phantoms import (
     render,
 )
 
-MARKER = "GENERATED.txt"
-NOTICE = "GENERATED images: drawn by a computer program. They stand for no patients and are no medical evidence."
 SPLITS = ("train", "train", "test", "train", "val", "train", "train", "test", "train", "train")  # dealt in turn
 LEAST = 10  # images of a hospital: one round of `SPLITS`
 SECOND_VIEW = 0.3  # share of the patients with two images
@@ -127,23 +120,10 @@ def write_hospitals(
         count = max(LEAST, round(hospital.size * scale))
         _write_data(folder / "data" / hospital.name, hospital, count, size=size, seed=seed, dimensions=dimensions)
         site = folder / "sites" / f"{hospital.name}.toml"
-        site.write_text(_site_text(hospital), encoding="utf-8")
+        site.write_text(site_text(hospital.name, hospital.tasks, hospital.scanner.note), encoding="utf-8")
     study = folder / "study.toml"
     study.write_text(_study_text(chosen, size=size, seed=seed, dimensions=dimensions), encoding="utf-8")
     return study
-
-
-def is_generated(data_root: Path) -> bool:
-    """Whether the images under a site's data root were written by this module."""
-    return (data_root / MARKER).is_file()
-
-
-def device_note(data_root: Path) -> str:
-    """The device that the generator imitated, in words; empty for images that it did not write."""
-    if not is_generated(data_root):
-        return ""
-    lines = (data_root / MARKER).read_text(encoding="utf-8").splitlines()
-    return next((line.removeprefix("Device: ") for line in lines if line.startswith("Device: ")), "")
 
 
 def _hospital(number: int) -> Hospital:
@@ -155,9 +135,9 @@ def _hospital(number: int) -> Hospital:
 def _write_data(folder: Path, hospital: Hospital, count: int, *, size: int, seed: int, dimensions: int) -> None:
     for name in ("images", "masks") if MASK in hospital.tasks else ("images",):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    (folder / MARKER).write_text(f"{NOTICE}\nDevice: {hospital.scanner.note}.\n", encoding="utf-8")
+    write_marker(folder, hospital.scanner.note)
     hospital_seed = (seed, zlib.crc32(hospital.name.encode()))
-    suffix = ".png" if dimensions == 2 else ".nii.gz"
+    suffix, width = suffix_for(1, dimensions), VIEW_CM * 10
     rows = []
     for patient, (anatomy, split, views) in enumerate(_patients(hospital, count, hospital_seed, dimensions), start=1):
         generator = np.random.default_rng((*hospital_seed, patient))
@@ -166,21 +146,18 @@ def _write_data(folder: Path, hospital: Hospital, count: int, *, size: int, seed
             image, mask, organ_size = render(shown, hospital.scanner, size, generator=generator)
             name = f"generated-{patient:04d}-{view}{suffix}"
             labels = findings(anatomy, organ_size, generator)
-            _write_array(folder / "images" / name, image)
+            write_array(folder / "images" / name, image, width_mm=width)
             row = {"path": f"images/{name}", "patient_id": f"generated-{patient:04d}", "split": split}
             for task in hospital.tasks:
                 kept = generator.random() >= hospital.missing
                 if task == MASK:
                     row[task] = f"masks/{name}" if kept else ""
                     if kept:
-                        _write_array(folder / "masks" / name, mask)
+                        write_array(folder / "masks" / name, mask, width_mm=width)
                 else:
                     row[task] = labels[task] if kept else ""
             rows.append(row)
-    with (folder / "manifest.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, ["path", "patient_id", "split", *hospital.tasks], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_manifest(folder, hospital.tasks, rows)
 
 
 def _patients(
@@ -206,34 +183,6 @@ def _patients(
 def _illness(anatomy: Anatomy) -> float:
     lesion = anatomy.lesion
     return -1.0 if lesion is None else lesion.irregularity + 0.5 * lesion.contrast
-
-
-def _write_array(path: Path, values: NDArray[np.uint8]) -> None:
-    if values.ndim == 2:
-        comment = PngImagePlugin.PngInfo()
-        comment.add_text("Comment", NOTICE)
-        Image.fromarray(values).save(path, pnginfo=comment)
-        return
-    spacing = VIEW_CM * 10 / values.shape[0]
-    volume: Any = nib.Nifti1Image(values, np.diag([spacing, spacing, spacing, 1.0]))  # type: ignore[no-untyped-call]
-    volume.header["descrip"] = b"GENERATED: stands for no patient"
-    nib.save(volume, path)
-
-
-def _site_text(hospital: Hospital) -> str:
-    return f"""\
-# {NOTICE}
-# A simulated hospital. Device: {hospital.scanner.note}.
-
-name = {json.dumps(hospital.name)}
-tasks = {json.dumps(hospital.tasks)}
-
-[data]
-root = {json.dumps(f"../data/{hospital.name}")}
-
-[device]
-kind = "cpu"
-"""
 
 
 def _study_text(hospitals: list[Hospital], *, size: int, seed: int, dimensions: int) -> str:
@@ -266,7 +215,9 @@ batch = 8
 learning_rate = 1e-3
 branch_learning_rate = 2e-3
 augmentation = "light"  # flips, small changes of intensity
-balancer = "equal"  # how the losses of a hospital's tasks are added up
+
+[balancer]
+kind = "equal"  # how the losses of a hospital's tasks are added up
 
 [aggregation]
 weighting = "samples"  # a hospital counts as much as it has labelled training images

@@ -11,9 +11,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from scipy import ndimage
 
-Field = NDArray[np.float32]
+from polyward_shared.reading import Frozen
+
+Values = NDArray[np.float32]
 Vector = tuple[float, ...]
 
 TYPES = ("solid", "ring", "spotted")
@@ -50,16 +53,15 @@ class Anatomy:
     lesion: Lesion | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scanner:
+class Scanner(Frozen):
     """How a hospital's device shows the same anatomy. Bright stays bright: no device inverts."""
 
     note: str
-    blur: float = 0.0  # pixels of a 64-pixel image
-    lines: float = 1.0  # share of the pixels that are measured; the rest is interpolated
-    noise: float = 0.02
-    gain: float = 1.0
-    gamma: float = 1.0
+    blur: float = Field(default=0.0, ge=0)  # pixels of a 64-pixel image
+    lines: float = Field(default=1.0, gt=0, le=1)  # share of the pixels that are measured; the rest is interpolated
+    noise: float = Field(default=0.02, ge=0)
+    gain: float = Field(default=1.0, gt=0)
+    gamma: float = Field(default=1.0, gt=0)
     bias: float = 0.0  # brightness change from one edge to the other
 
 
@@ -108,20 +110,20 @@ def render(
     dimensions = len(anatomy.body)
     axes = _body_axes(anatomy, size)
     pixel = 2.0 / size
-    coarse, fine = (_texture(generator, (size,) * dimensions, sigma * size / 64) for sigma in (2.5, 0.8))
+    coarse, fine = (texture(generator, (size,) * dimensions, sigma * size / 64) for sigma in (2.5, 0.8))
 
-    body = _ellipsoid(axes, _vector((0.0, 0.0), dimensions), anatomy.body, pixel)
-    inner = _ellipsoid(axes, _vector((0.0, 0.0), dimensions), tuple(a - 0.07 for a in anatomy.body), pixel)
+    body = ellipsoid(axes, _vector((0.0, 0.0), dimensions), anatomy.body, pixel)
+    inner = ellipsoid(axes, _vector((0.0, 0.0), dimensions), tuple(a - 0.07 for a in anatomy.body), pixel)
     organ_axes = _semi_axes(tuple(anatomy.organ * form for form in ORGAN_FORM), anatomy.organ, dimensions)
-    organ = _ellipsoid(axes, _vector(PLACES["organ"], dimensions), organ_axes, pixel)
+    organ = ellipsoid(axes, _vector(PLACES["organ"], dimensions), organ_axes, pixel)
 
     image = np.full(organ.shape, 0.03, np.float32)
-    image = _paint(image, body, 0.42 + 0.02 * fine)
-    image = _paint(image, inner, 0.32 + 0.02 * coarse)
+    image = paint(image, body, 0.42 + 0.02 * fine)
+    image = paint(image, inner, 0.32 + 0.02 * coarse)
     for side in ("left", "right"):
-        field = _ellipsoid(axes, _vector(PLACES[side], dimensions), _semi_axes(FIELD_AXES, 0.5, dimensions), pixel)
-        image = _paint(image, field, 0.2 + 0.02 * fine)
-    image = _paint(image, organ, 0.5 + 0.02 * coarse + 0.02 * fine)
+        field = ellipsoid(axes, _vector(PLACES[side], dimensions), _semi_axes(FIELD_AXES, 0.5, dimensions), pixel)
+        image = paint(image, field, 0.2 + 0.02 * fine)
+    image = paint(image, organ, 0.5 + 0.02 * coarse + 0.02 * fine)
 
     mask = (organ > 0.5).astype(np.uint8)
     organ_size = float(np.mean(mask)) * VIEW_CM**dimensions
@@ -130,7 +132,7 @@ def render(
         inside = {"solid": 1 + 0.05 * fine, "ring": 1.25 - 1.1 * (depth > 0.4), "spotted": 0.7 + 0.6 * (fine > 0.5)}
         image = image + lesion * np.float32(0.26 + 0.2 * anatomy.lesion.contrast) * inside[anatomy.lesion.kind]
         mask[lesion > 0.5] = 2
-    return _scan(image, scanner, generator), mask, organ_size
+    return scan(image, scanner, generator), mask, organ_size
 
 
 def _draw_lesion(generator: np.random.Generator, dimensions: int, severity: float) -> Lesion:
@@ -148,7 +150,7 @@ def _draw_lesion(generator: np.random.Generator, dimensions: int, severity: floa
     )
 
 
-def _body_axes(anatomy: Anatomy, size: int) -> list[Field]:
+def _body_axes(anatomy: Anatomy, size: int) -> list[Values]:
     """Coordinates in the patient's own frame, one array for each axis."""
     line = (np.arange(size, dtype=np.float32) + 0.5) * (2.0 / size) - 1.0
     axes = list(np.meshgrid(*[line - np.float32(s) for s in anatomy.shift], indexing="ij", sparse=True))
@@ -165,14 +167,14 @@ def _semi_axes(plane: tuple[float, ...], depth: float, dimensions: int) -> Vecto
     return (depth,) * (dimensions - 2) + plane
 
 
-def _ellipsoid(axes: list[Field], centre: Vector, semi: Vector, pixel: float) -> Field:
+def ellipsoid(axes: list[Values], centre: Vector, semi: Vector, pixel: float) -> Values:
     """1 inside, 0 outside, with an edge as wide as a pixel."""
     squared = sum(((axis - np.float32(c)) / np.float32(s)) ** 2 for axis, c, s in zip(axes, centre, semi, strict=True))
     distance = (1 - np.sqrt(squared)) * np.float32(min(semi))
     return np.asarray(np.clip(distance / np.float32(pixel) + 0.5, 0, 1), np.float32)
 
 
-def _lesion(axes: list[Field], lesion: Lesion, pixel: float) -> tuple[Field, Field]:
+def _lesion(axes: list[Values], lesion: Lesion, pixel: float) -> tuple[Values, Values]:
     """A ball whose radius varies with the direction by its irregularity; and the depth below its margin, 0 to 1."""
     dimensions = len(axes)
     place = _vector(PLACES[lesion.place], dimensions)
@@ -189,25 +191,28 @@ def _lesion(axes: list[Field], lesion: Lesion, pixel: float) -> tuple[Field, Fie
     return np.asarray(inside, np.float32), np.asarray(1 - distance / radius, np.float32)
 
 
-def _paint(image: Field, region: Field, value: Field) -> Field:
+def paint(image: Values, region: Values, value: Values) -> Values:
     return (image * (1 - region) + value * region).astype(np.float32)
 
 
-def _texture(generator: np.random.Generator, shape: tuple[int, ...], sigma: float) -> Field:
+def texture(generator: np.random.Generator, shape: tuple[int, ...], sigma: float) -> Values:
     """Filtered noise of mean 0 and standard deviation 1."""
     noise = ndimage.gaussian_filter(generator.standard_normal(shape, np.float32), sigma, mode="wrap")
     return np.asarray((noise - noise.mean()) / noise.std(), np.float32)
 
 
-def _scan(image: Field, scanner: Scanner, generator: np.random.Generator) -> NDArray[np.uint8]:
+def scan(image: Values, scanner: Scanner, generator: np.random.Generator) -> NDArray[np.uint8]:
+    """What the device makes of brightness 0 to 1, [*spatial], as it stores it."""
     size, dimensions = image.shape[0], image.ndim
     if scanner.blur:
         image = ndimage.gaussian_filter(image, scanner.blur * size / 64)
     if scanner.lines < 1:
-        small = ndimage.zoom(image, round(size * scanner.lines) / size, order=1)
-        image = ndimage.zoom(small, size / small.shape[0], order=1)
-    ramp = np.linspace(-0.5, 0.5, size, dtype=np.float32) * np.float32(scanner.bias * generator.uniform(0.6, 1.4))
-    image = image * (1 + ramp) * (1 + ramp.reshape(-1, *(1,) * (dimensions - 1)))
+        full = image.shape
+        small = ndimage.zoom(image, [max(2, round(side * scanner.lines)) / side for side in full], order=1)
+        image = ndimage.zoom(small, [side / held for side, held in zip(full, small.shape, strict=True)], order=1)
+    slope = np.float32(scanner.bias * generator.uniform(0.6, 1.4))
+    first, last = (np.linspace(-0.5, 0.5, image.shape[axis], dtype=np.float32) * slope for axis in (0, -1))
+    image = image * (1 + last) * (1 + first.reshape(-1, *(1,) * (dimensions - 1)))
     image = image * np.float32(scanner.gain * generator.uniform(0.95, 1.05))
     image = image + np.float32(scanner.noise) * generator.standard_normal(image.shape, np.float32)
     return np.round(np.clip(image, 0, 1) ** np.float32(scanner.gamma) * 255).astype(np.uint8)

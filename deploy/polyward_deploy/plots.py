@@ -145,6 +145,7 @@ def _curve(rows: Sequence[Row], style: Mapping[str, int], rounds: int) -> Markup
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(3.7, 2.5))
         axes = figure.add_axes((0.13, 0.13, 0.85, 0.83))
+        ends = _ends(rows, list(style), rounds)
         for site, number in style.items():
             own = [row for row in rows if row.site == site]
             look: dict[str, Any] = {"color": SERIES[number], "marker": MARKERS[number], "markersize": 4.5}
@@ -159,14 +160,26 @@ def _curve(rows: Sequence[Row], style: Mapping[str, int], rounds: int) -> Markup
                 if line:
                     axes.plot(*zip(*line, strict=True), **{**look, **kind})
             for arm, face in (("local", "none"), ("federated", SERIES[number])):
-                final = [row.value for row in own if (row.arm, row.stage) == (arm, Stage.FINAL)]
-                axes.plot([rounds + 0.8] * len(final), final, linestyle="", markerfacecolor=face, **look)
+                final = [row for row in own if (row.arm, row.stage) == (arm, Stage.FINAL)]
+                axes.plot(
+                    [ends[site]] * len(final), [r.value for r in final], linestyle="", markerfacecolor=face, **look
+                )
+                spans = [(r.low, r.high) for r in final if r.low is not None and r.high is not None]
+                if arm == "federated" and spans:
+                    axes.vlines([ends[site]] * len(spans), *zip(*spans, strict=True), color=SERIES[number], linewidth=1)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         ticks = [t for t in axes.get_xticks() if 1 <= t <= rounds]
-        axes.set_xticks([*ticks, rounds + 0.8], [*(f"{t:.0f}" for t in ticks), "end"])
-        axes.set_xlim(0.6, rounds + 1.1)
+        last = max(ends.values())
+        axes.set_xticks([*ticks, (rounds + 0.8 + last) / 2], [*(f"{t:.0f}" for t in ticks), "end"])
+        axes.set_xlim(0.6, last + 0.3)
         axes.yaxis.set_major_locator(MaxNLocator(5))
         return _svg(figure, _described(rows, style, metric), f"curve-{task}")
+
+
+def _ends(rows: Sequence[Row], sites: Sequence[str], rounds: int) -> dict[str, float]:
+    """Where the final figures of each site stand: above one another, or side by side where they have bars."""
+    step = 0.025 * (rounds + 0.5) if any(row.low is not None for row in rows) else 0.0
+    return {site: rounds + 0.8 + step * place for place, site in enumerate(sites)}
 
 
 def _described(rows: Sequence[Row], sites: Iterable[str], metric: str) -> str:

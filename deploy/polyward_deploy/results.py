@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from polyward_deploy.arms import Arm
-from polyward_shared.messages import Stage
+from polyward_shared.messages import Stage, is_interval
 from polyward_shared.problems import Problem
 from polyward_shared.reading import Frozen
 from polyward_shared.study import Study
@@ -33,7 +33,7 @@ SHORT = {"balanced_accuracy": "bal.acc.", "macro_f1": "macro F1"}  # on a termin
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure of one task of one site in one arm, with the number of cases behind it."""
+    """One figure of one task of one site in one arm, with the number of cases behind it and the site's own interval."""
 
     arm: Arm
     round: int
@@ -44,10 +44,16 @@ class Row:
     metric: str
     value: float
     count: int
+    low: float | None = None
+    high: float | None = None
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.value) or self.count < 1:
             raise ValueError(f"found value = {self.value}, count = {self.count}; an absent figure has no row")
+        if not is_interval(self.low, self.high):
+            raise ValueError(
+                f"found low = {self.low}, high = {self.high}; expected both ends of an interval or neither"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,12 +95,13 @@ class Results(Frozen):
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A figure at the end of an arm; `interval` is a rough 95 % one, where value and count alone give it."""
+    """A figure at the end of an arm; `interval` is a 95 % one: `measured` by the site, else rough."""
 
     value: float
     count: int
     stage: Stage
     interval: tuple[float, float] | None
+    measured: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +159,10 @@ def table(results: Results) -> list[Cell]:
             rows = {
                 arm: ends[arm, site.name, task, metric] for arm in ARM_NAMES if (arm, site.name, task, metric) in ends
             }
-            values = {arm: Value(row.value, row.count, row.stage, interval(row)) for arm, row in rows.items()}
+            values = {
+                arm: Value(row.value, row.count, row.stage, interval(row), row.low is not None)
+                for arm, row in rows.items()
+            }
             cells.append(Cell(site=site.name, task=task, metric=metric, values=values))
     return cells
 
@@ -175,12 +185,14 @@ def _ends(rows: Iterable[Row]) -> dict[tuple[Arm, str, str, str], Row]:
 
 
 def interval(row: Row) -> tuple[float, float] | None:
-    """A rough 95 % interval, where value and count are enough for one.
+    """The site's own 95 % interval over its patients; else a rough one, where value and count are enough for it.
 
     Dice is a mean over cases of a number in [0, 1], whose variance cannot exceed m(1 - m) (Bhatia and Davis 2000), so
     Wilson's interval (1927) for a proportion is wide enough. AUROC, balanced accuracy and kappa would need the
     number of cases in each class, an absolute error its spread: for them there is none.
     """
+    if row.low is not None and row.high is not None:
+        return row.low, row.high
     if row.metric not in FRACTIONS or not 0 <= row.value <= 1:
         return None
     mean, count = row.value, row.count
@@ -252,7 +264,8 @@ def write_results(folder: Path, results: Results) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.json").write_text(results.model_dump_json(indent=1) + "\n", encoding="utf-8")
     _write_csv(folder / "metrics.csv", [f.name for f in fields(Row)], map(astuple, results.rows))
-    header = ["site", "task", "metric", "count", *ARM_NAMES, "gain"]
+    ends = [f"{arm}_{end}" for arm in ARM_NAMES for end in ("low", "high")]
+    header = ["site", "task", "metric", "count", *ARM_NAMES, "gain", *ends]
     _write_csv(folder / "table.csv", header, map(_line, table(results)))
 
 
@@ -271,7 +284,8 @@ def read_rows(path: Path) -> list[Row]:
     """The rows of a `metrics.csv`. Raises `Problem`."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            return TypeAdapter(list[Row]).validate_python(list(csv.DictReader(file)))
+            lines = [{key: text for key, text in line.items() if text} for line in csv.DictReader(file)]
+            return TypeAdapter(list[Row]).validate_python(lines)
     except FileNotFoundError:
         raise Problem(str(path), "there is no such file") from None
     except ValidationError as error:
@@ -281,7 +295,11 @@ def read_rows(path: Path) -> list[Row]:
 
 def _line(cell: Cell) -> tuple[object, ...]:
     figures = [cell.values[arm].value if arm in cell.values else None for arm in ARM_NAMES]
-    return cell.site, cell.task, cell.metric, cell.count, *figures, cell.gain
+    measured = [
+        cell.values[arm].interval if arm in cell.values and cell.values[arm].measured else None for arm in ARM_NAMES
+    ]
+    ends = [end for found in measured for end in found or (None, None)]
+    return cell.site, cell.task, cell.metric, cell.count, *figures, cell.gain, *ends
 
 
 def _write_csv(path: Path, header: list[str], lines: Iterable[tuple[object, ...]]) -> None:

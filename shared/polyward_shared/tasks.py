@@ -185,9 +185,9 @@ Task = Annotated[
 METRICS: dict[str, tuple[str, ...]] = {
     "binary": ("auroc", "average_precision", "balanced_accuracy", "sensitivity", "specificity", "brier", "loss"),
     "multiclass": ("balanced_accuracy", "macro_f1", "accuracy", "macro_auroc", "loss"),
-    "multilabel": ("macro_auroc", "mean_average_precision", "loss"),
+    "multilabel": ("macro_auroc", "mean_precision", "loss"),
     "ordinal": ("kappa", "mae", "one_off", "loss"),
-    "regression": ("mae", "rmse", "r2", "concordance_correlation", "loss"),
+    "regression": ("mae", "rmse", "r2", "concordance", "loss"),
     "survival": ("c_index", "brier", "loss"),
     "segmentation": ("dice", "iou", "precision", "recall", "hd95", "assd", "surface_dice", "loss"),
     "landmark": ("radial_error", "found", "loss"),

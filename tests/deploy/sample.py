@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from polyward_deploy.arms import Arm
 from polyward_deploy.results import Results, Row, SiteData, Turn
 from polyward_shared.messages import Stage
-from polyward_shared.study import Image, Study
+from polyward_shared.study import Evaluation, Image, Study
 from polyward_shared.tasks import Binary, Regression, Segmentation
 
 HOSTILE = 'north <script>alert("x")</script> & $\\alpha$ --> "q"'
@@ -53,6 +55,18 @@ def sample(*, first: str = ALPHA, generated: bool = True) -> Results:
         ),
         rows=tuple(figures),
     )
+
+
+def measured(results: Results) -> Results:
+    """The same with 100 resamples and intervals of two federated figures: lesion at alpha, outline at beta."""
+    ends = {(ALPHA, "lesion"): (0.625, 0.875), ("beta", "outline"): (0.5, 0.75)}
+    rows = []
+    for row in results.rows:
+        whole = (row.arm, row.split, row.stage) == ("federated", "test", Stage.FINAL)
+        low, high = ends.get((row.site, row.task), (None, None)) if whole else (None, None)
+        rows.append(replace(row, low=low, high=high))
+    study = results.study.model_copy(update={"evaluation": Evaluation(resamples=100)})
+    return results.model_copy(update={"rows": tuple(rows), "study": study})
 
 
 def _arm(arm: Arm, site: str, task: str, metric: str, end: float, count: int) -> list[Row]:

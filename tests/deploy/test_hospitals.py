@@ -12,10 +12,12 @@ import pytest
 from PIL import Image
 
 from polyward_client.site import SiteFile, read_site
-from polyward_deploy.hospitals import HOSPITALS, MARKER, is_generated, write_hospitals
+from polyward_deploy.generated import MARKER, is_generated
+from polyward_deploy.hospitals import HOSPITALS, write_hospitals
 from polyward_deploy.phantoms import Scanner, draw_anatomy, findings, render
 from polyward_shared.reading import read_toml
 from polyward_shared.study import read_study
+from polyward_shared.tasks import Multiclass, Ordinal
 
 EXAMPLES = Path(__file__).parents[2] / "deploy" / "examples"
 
@@ -59,6 +61,7 @@ def test_every_label_is_one_that_the_study_declares(folder: Path) -> None:
                 elif kind.kind == "regression":
                     assert float(row[task]) > 0
                 else:
+                    assert isinstance(kind, Multiclass | Ordinal)
                     assert row[task] in kind.classes
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from polyward_deploy.report import page, write_report
 from polyward_deploy.results import ABSENT, shown, table
-from tests.deploy.sample import ALPHA, HOSTILE, sample
+from tests.deploy.sample import ALPHA, HOSTILE, measured, sample
 
 VOID = {"meta", "link", "br", "wbr", "img", "input", "hr"}
 
@@ -69,6 +69,28 @@ def test_every_cell_of_the_table_is_on_the_page(text: str) -> None:
         for shown_value, arm in zip(row[2:5], ("local", "federated", "fedavg"), strict=True):
             value = cell.values[arm].value if arm in cell.values else None  # type: ignore[index]
             assert shown_value.startswith(shown(value, cell.digits))
+
+
+def test_measured_intervals_stand_in_brackets_behind_their_figures(text: str) -> None:
+    rows = [row for row in Reader(page(measured(sample()))).rows if len(row) == 6]
+    assert rows[1][2:5] == ["0.700", "0.800 [0.625, 0.875]", "0.750"]
+    assert rows[5][2:5] == ["0.5000.28 to 0.72", "0.625 [0.500, 0.750]", ABSENT], "a rough one stays below its figure"
+    assert "[" not in "".join(cell for row in Reader(text).rows for cell in row)
+
+
+def test_brackets_and_bars_are_explained_where_there_are_any(text: str) -> None:
+    bounded = page(measured(sample()))
+    assert "drawing its patients anew 100 times" in bounded
+    assert "drawing its patients anew" not in text
+    assert "bar: interval" in bounded
+    assert "bar: interval" not in text
+
+
+def test_measured_intervals_are_bars_in_the_plots() -> None:
+    bars = [plot.count("LineCollection") for plot in re.findall(r"<svg role.*?</svg>", page(measured(sample())), re.S)]
+    assert bars == [0, 1, 0, 1], "gain, lesion, size, outline"
+    plain = [plot.count("LineCollection") for plot in re.findall(r"<svg role.*?</svg>", page(sample()), re.S)]
+    assert plain == [0, 0, 0, 0]
 
 
 def test_absent_is_a_dash_and_not_a_zero(text: str) -> None:

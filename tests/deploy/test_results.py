@@ -27,7 +27,7 @@ from polyward_deploy.results import (
 )
 from polyward_shared.messages import Stage
 from polyward_shared.problems import Problem
-from tests.deploy.sample import ALPHA, HOSTILE, sample
+from tests.deploy.sample import ALPHA, HOSTILE, measured, sample
 
 
 def cell_of(results: Results, site: str, task: str) -> Cell:
@@ -99,6 +99,12 @@ def test_an_absent_figure_has_no_row() -> None:
         Row("local", 1, "a", "t", "test", Stage.FINAL, "auroc", 0.5, 0)
 
 
+@pytest.mark.parametrize(("low", "high"), [(0.4, None), (None, 0.6), (0.6, 0.4), (math.nan, 0.6), (0.4, math.inf)])
+def test_a_row_has_a_whole_interval_or_none(low: float | None, high: float | None) -> None:
+    with pytest.raises(ValueError, match="expected both ends"):
+        Row("local", 1, "a", "t", "test", Stage.FINAL, "auroc", 0.5, 5, low, high)
+
+
 def test_interval_only_where_value_and_count_give_one() -> None:
     row = Row("local", 1, "a", "t", "test", Stage.FINAL, "dice", 0.5, 16)
     found = interval(row)
@@ -108,6 +114,16 @@ def test_interval_only_where_value_and_count_give_one() -> None:
     assert interval(replace(row, value=0.0)) == pytest.approx((0.0, 0.1936), abs=2e-4)
     assert interval(replace(row, metric="auroc")) is None
     assert interval(replace(row, metric="mae")) is None
+
+
+def test_a_measured_interval_stands_before_a_rough_one() -> None:
+    row = Row("local", 1, "a", "t", "test", Stage.FINAL, "dice", 0.5, 16, 0.45, 0.6)
+    assert interval(row) == (0.45, 0.6)
+    assert interval(replace(row, metric="mae", low=3.0, high=4.0)) == (3.0, 4.0)
+    values = cell_of(measured(sample()), "beta", "outline").values
+    assert (values["federated"].interval, values["federated"].measured) == ((0.5, 0.75), True)
+    assert not values["local"].measured
+    assert values["local"].interval == pytest.approx((0.2801, 0.7199), abs=2e-4)
 
 
 def test_the_verdict_counts_cells_and_cases() -> None:
@@ -141,6 +157,29 @@ def test_files_round_trip(tmp_path: Path, first: str) -> None:
     assert read_rows(tmp_path / "metrics.csv") == list(results.rows)
 
 
+def test_intervals_are_in_every_file(tmp_path: Path) -> None:
+    results = measured(sample())
+    write_results(tmp_path, results)
+    assert read_results(tmp_path) == results
+    assert read_rows(tmp_path / "metrics.csv") == list(results.rows)
+    with (tmp_path / "metrics.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["low"], row["high"]) for row in rows} == {("", ""), ("0.5", "0.75"), ("0.625", "0.875")}
+    with (tmp_path / "table.csv").open(encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert (lines[0]["federated_low"], lines[0]["federated_high"]) == ("0.625", "0.875")
+    assert (lines[4]["federated_low"], lines[4]["federated_high"]) == ("0.5", "0.75")
+    assert lines[4]["local_low"] == lines[4]["local_high"] == "", "a rough interval was not measured"
+
+
+def test_rows_from_before_there_were_intervals_are_read(tmp_path: Path) -> None:
+    write_results(tmp_path, sample())
+    path = tmp_path / "metrics.csv"
+    text = path.read_text(encoding="utf-8").replace(",low,high\n", "\n").replace(",,\n", "\n")
+    path.write_text(text, encoding="utf-8")
+    assert read_rows(path) == list(sample().rows)
+
+
 def test_table_csv_leaves_absent_cells_empty(tmp_path: Path) -> None:
     write_results(tmp_path, sample())
     with (tmp_path / "table.csv").open(encoding="utf-8", newline="") as file:
@@ -160,7 +199,7 @@ def test_damaged_files_are_problems(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text('{"study": 1}', encoding="utf-8")
     with pytest.raises(Problem, match="not a file of results"):
         read_results(tmp_path)
-    text = (tmp_path / "metrics.csv").read_text(encoding="utf-8").replace(",20\n", ",many\n", 1)
+    text = (tmp_path / "metrics.csv").read_text(encoding="utf-8").replace(",20,", ",many,", 1)
     (tmp_path / "metrics.csv").write_text(text, encoding="utf-8")
     with pytest.raises(Problem, match="count"):
         read_rows(tmp_path / "metrics.csv")

@@ -11,6 +11,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, Re
 
 from polyward_shared.messages import Kind, Metric, Order, Report, Stage
 from polyward_shared.problems import Code, Refused
+from polyward_shared.tasks import METRICS
 from polyward_shared.wire import (
     REFUSAL,
     SERIALISATION,
@@ -235,3 +236,9 @@ def test_an_error_where_an_order_should_be_is_refused() -> None:
 
 def test_a_report_with_another_round_is_another_report() -> None:
     assert read_report(reply(replace(REPORT, round=4))) != REPORT
+
+
+def test_every_metric_that_a_task_may_have_can_cross() -> None:
+    names = {name for several in METRICS.values() for name in several}
+    rows = tuple(Metric("a", "test", Stage.FINAL, name, 0.5, 9, 0.4, 0.6) for name in sorted(names))
+    assert read_report(reply(replace(REPORT, metrics=rows))).metrics == rows

@@ -175,7 +175,7 @@ class MultilabelKind(TaskKind):
                 precisions.append(float(binary_average_precision(answers[known, place], whole)))
         if areas:
             yield "macro_auroc", sum(areas) / len(areas), len(truths)
-            yield "mean_average_precision", sum(precisions) / len(precisions), len(truths)
+            yield "mean_precision", sum(precisions) / len(precisions), len(truths)
 
 
 class OrdinalKind(TaskKind):

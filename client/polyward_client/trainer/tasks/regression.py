@@ -42,7 +42,7 @@ class RegressionKind(TaskKind):
         yield "rmse", float(away.square().mean().sqrt()), count
         if several(truths):
             yield "r2", float(r2_score(values, truths.double())), count
-            yield "concordance_correlation", float(concordance_corrcoef(values, truths.double())), count
+            yield "concordance", float(concordance_corrcoef(values, truths.double())), count
 
 
 class Standardised(nn.Linear):

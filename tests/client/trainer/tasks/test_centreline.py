@@ -190,8 +190,8 @@ def test_a_small_net_learns_the_tube_and_its_nearness(tmp_path: Path) -> None:
     truths = torch.from_numpy(np.stack([shaped_target(mask, tmp_path) for mask in masks]))
     pictures = truths[:, :1] + 0.2 * torch.randn(4, 1, 16, 16)
     net = nn.Sequential(nn.Conv2d(1, 16, 5, padding=2), nn.ReLU(), nn.Conv2d(16, 2, 5, padding=2))
-    optimiser, asked = torch.optim.Adam(net.parameters(), 0.02), kind()
-    for _ in range(60):
+    optimiser, asked = torch.optim.Adam(net.parameters(), 0.03), kind()
+    for _ in range(40):
         optimiser.zero_grad()
         asked.losses(net(pictures), truths, HEAD).mean().backward()  # type: ignore[no-untyped-call]
         optimiser.step()

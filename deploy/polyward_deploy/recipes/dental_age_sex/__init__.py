@@ -1,0 +1,1 @@
+"""The recipe `dental_age_sex`; see its README."""

@@ -1,0 +1,1 @@
+"""The recipe `egfr_gtv`; see its README."""

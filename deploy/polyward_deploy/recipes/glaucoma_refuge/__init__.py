@@ -1,0 +1,1 @@
+"""The recipe `glaucoma_refuge`; see its README."""

@@ -1,0 +1,1 @@
+"""The recipe `mayo_coarse_fine`; see its README."""

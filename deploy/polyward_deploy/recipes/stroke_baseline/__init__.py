@@ -1,0 +1,1 @@
+"""The recipe `stroke_baseline`; see its README."""

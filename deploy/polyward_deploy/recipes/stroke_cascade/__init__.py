@@ -1,0 +1,1 @@
+"""The recipe `stroke_cascade`; see its README."""
