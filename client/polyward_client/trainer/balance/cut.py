@@ -32,8 +32,12 @@ class Backward:
 
 
 def leaves(pyramid: Sequence[Tensor]) -> list[Tensor]:
-    """What the branches run on: the same values, cut from the encoder."""
-    return [level.detach().requires_grad_(level.requires_grad) for level in pyramid]
+    """What the branches run on: the same values, cut from the encoder.
+
+    In rows, whatever order an encoder left them in: on the CPU, torch 2.13 crashes in the backward pass of convolutions
+    over features in another order.
+    """
+    return [level.detach().contiguous().requires_grad_(level.requires_grad) for level in pyramid]
 
 
 def backward(

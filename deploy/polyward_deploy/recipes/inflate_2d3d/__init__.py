@@ -1,0 +1,1 @@
+"""The recipe `inflate_2d3d`; see its README."""

@@ -1,0 +1,1 @@
+"""The recipe `parts_pih`; see its README."""

@@ -1,0 +1,1 @@
+"""The recipe `slide_thumbnail`; see its README."""

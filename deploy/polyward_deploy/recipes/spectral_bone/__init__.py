@@ -1,0 +1,1 @@
+"""The recipe `spectral_bone`; see its README."""

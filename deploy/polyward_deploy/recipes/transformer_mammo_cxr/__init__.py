@@ -1,0 +1,1 @@
+"""The recipe `transformer_mammo_cxr`; see its README."""

@@ -1,0 +1,1 @@
+"""The recipe `uncertain_cascade`; see its README."""

@@ -1,0 +1,1 @@
+"""The recipe `vessel_centreline`; see its README."""
