@@ -49,7 +49,5 @@ class ViTPyramid(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         tokens, _ = self.transformer(x)  # [batch, patches, width]
         patches = tokens.transpose(1, 2).unflatten(2, [side // self.patch for side in x.shape[2:]])
-        patches = (
-            patches.contiguous()
-        )  # torch 2.13 crashes in the backward pass of what reads them otherwise
+        patches = patches.contiguous()  # torch 2.13 crashes in the backward pass of what reads them otherwise
         return [self.finest(patches), self.finer(patches), patches, halved(patches)]
