@@ -13,7 +13,7 @@ import typer
 
 from polyward_client.site import read_site
 from polyward_deploy.arms import ARMS, Arm
-from polyward_deploy.recipes.catalogue import PREFIX
+from polyward_deploy.recipes.catalogue import PREFIX, find
 from polyward_deploy.recipes.steps import adapted_sites, generated_study, recipe_table
 from polyward_shared.commands import new_app, out, run_app, talk
 from polyward_shared.problems import Problem
@@ -66,6 +66,10 @@ def run(
     fresh: Annotated[bool, typer.Option("--fresh", help="throw away what an earlier run left in the folder")] = False,
     rounds: Annotated[int | None, typer.Option(min=1, help="instead of the study's own")] = None,
     images: Annotated[int | None, typer.Option(min=20, help="of a recipe, in all sites together")] = None,
+    start: Annotated[
+        Path | None, typer.Option(help="a file with the first encoder; one of slices is inflated for volumes")
+    ] = None,
+    before: Annotated[bool, typer.Option(help="train what a recipe puts before its study, and start with that")] = True,
 ) -> None:
     """Run a study's whole federation here; goes on where an interrupted run stopped."""
     if study.startswith(PREFIX):
@@ -86,9 +90,18 @@ def run(
         raise Problem(str(path.parent / "sites"), "holds no site files", remedy="name them with --site")
     _check_sites(wanted, files)
     from polyward_deploy.compare import run_comparison  # after reading: importing torch takes seconds
+    from polyward_deploy.start import started, trained_before
 
+    recipe = find(study) if study.startswith(PREFIX) else None
+    if before and start is None and recipe is not None and recipe.before is not None:
+        first = recipe.before if rounds is None else recipe.before.model_copy(update={"rounds": rounds})
+        start = trained_before(recipe, first, target, images=images, workers=workers, talk=talk, out=out)
+    if start is not None:
+        wanted, start = started(wanted, start, target)
     arms: tuple[Arm, ...] = ARMS if compare else ("federated",)
-    page = run_comparison(wanted, files, arms, target, engine=engine.value, workers=workers, talk=talk, out=out)
+    page = run_comparison(
+        wanted, files, arms, target, engine=engine.value, workers=workers, talk=talk, out=out, start=start
+    )
     out.print(f"page: {page}")
 
 

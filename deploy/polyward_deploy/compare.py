@@ -22,6 +22,7 @@ from polyward_deploy.results import Results, Row, SiteData, Turn, print_table, t
 from polyward_deploy.screen import Screen
 from polyward_deploy.simulate import Watch, run_arm
 from polyward_server.ledger import Ledger
+from polyward_server.registry import Registry
 from polyward_shared.problems import Problem
 from polyward_shared.study import Study
 
@@ -39,10 +40,12 @@ def run_comparison(
     workers: int,
     talk: Console,
     out: Console,
+    start: Path | None = None,
 ) -> Path:
     """Runs the arms, prints the table to `out`, writes CSV, JSON and the page, and returns the page's path.
 
-    The `federated` arm runs on `engine`; the others, which are there to compare with, always in this process.
+    The `federated` arm runs on `engine`; the others, which are there to compare with, always in this process. All begin
+    with the encoder in the file `start`, if it is given, which the study then names.
     """
     _same_study(study, folder)
     sites = [read_site(path) for path in files]
@@ -53,7 +56,7 @@ def run_comparison(
     with Screen(talk, arms, [site.name for site in sites], study.rounds) as screen:
         for arm in arms:
             on = engine if arm == "federated" else "inprocess"
-            ledgers[arm] = _run_on(on, study, files, arm, folder / arm, workers, screen.watch)
+            ledgers[arm] = _run_on(on, study, files, arm, folder / arm, workers, screen.watch, start)
     results = collect(study, sites, ledgers, owned, started, time.monotonic() - began)
     write_results(folder, results)
     print_table(out, table(results))
@@ -108,22 +111,33 @@ def machine() -> str:
 
 
 def _run_on(
-    engine: str, study: Study, files: Sequence[Path], arm: Arm, folder: Path, workers: int, watch: Watch
+    engine: str,
+    study: Study,
+    files: Sequence[Path],
+    arm: Arm,
+    folder: Path,
+    workers: int,
+    watch: Watch,
+    start: Path | None,
 ) -> list[Path]:
     match engine:
         case "ray":
             from polyward_deploy.ray_engine import run_on_ray
 
-            return [run_on_ray(study, files, arm, folder, watch)]
+            return [run_on_ray(study, files, arm, folder, watch, start)]
         case "processes":
-            return [_run_processes(study, files, arm, folder, watch)]
+            return [_run_processes(study, files, arm, folder, watch, start)]
         case _:
-            return run_arm(study, files, arm, folder, workers=workers, watch=watch)
+            return run_arm(study, files, arm, folder, workers=workers, watch=watch, start=start)
 
 
-def _run_processes(study: Study, files: Sequence[Path], arm: Arm, folder: Path, watch: Watch) -> Path:
+def _run_processes(
+    study: Study, files: Sequence[Path], arm: Arm, folder: Path, watch: Watch, start: Path | None
+) -> Path:
     """A real hub and real nodes; this process only reads the hub's ledger."""
     with federation(study, files, folder) as processes:
+        if start is not None:
+            Registry(processes.hub.registry).import_file(start)
         ledger = processes.run()
         seen = 0
         while ledger.study_state(study.digest())[0] in {"queued", "running"}:

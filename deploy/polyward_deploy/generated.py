@@ -73,8 +73,8 @@ def write_manifest(folder: Path, columns: Sequence[str], rows: Iterable[Mapping[
         writer.writerows(rows)
 
 
-def site_text(name: str, tasks: Sequence[str], device: str) -> str:
-    """The `site.toml` of a simulated hospital whose data lie in `../data/<name>`."""
+def site_text(name: str, tasks: Sequence[str], device: str, *, further: str = "") -> str:
+    """The `site.toml` of a simulated hospital whose data lie in `../data/<name>`; `further` is added at its end."""
     return f"""\
 # {NOTICE}
 # A simulated hospital. Device: {device}.
@@ -87,4 +87,4 @@ root = {json.dumps(f"../data/{name}")}
 
 [device]
 kind = "cpu"
-"""
+{further}"""

@@ -20,11 +20,10 @@ from polyward_client.gate.gate import Gate
 from polyward_client.site import read_site
 from polyward_client.trainer.trainer import LocalTrainer
 from polyward_deploy.arms import Arm
-from polyward_deploy.simulate import Watch, open_site
+from polyward_deploy.simulate import Watch, open_site, registry_with
 from polyward_server.exchange import Presence
 from polyward_server.federation import Federation
 from polyward_server.ledger import Ledger
-from polyward_server.registry import Registry
 from polyward_server.rounds import run_study
 from polyward_shared.problems import Problem
 from polyward_shared.study import Study
@@ -33,7 +32,9 @@ WHO = "query.who"  # a simulated node does not say which site it plays; it is as
 PATIENCE_SECONDS = 60.0
 
 
-def run_on_ray(study: Study, sites: Sequence[Path], arm: Arm, folder: Path, watch: Watch) -> Path:
+def run_on_ray(
+    study: Study, sites: Sequence[Path], arm: Arm, folder: Path, watch: Watch, start: Path | None = None
+) -> Path:
     """Runs the study with one simulated node for each site and returns the ledger's path.
 
     Raises `Problem` when Ray is not installed.
@@ -57,7 +58,7 @@ def run_on_ray(study: Study, sites: Sequence[Path], arm: Arm, folder: Path, watc
             nodes = _who_is_who(grid, names)
             here = {name: Presence(online=True, since=0.0) for name in names}
             ledger.queue(study)
-            run_study(study, Federation(grid, lambda: here, lambda: nodes, ledger, Registry(folder / "registry")))
+            run_study(study, Federation(grid, lambda: here, lambda: nodes, ledger, registry_with(folder, start)))
             ledger.set_state(study.digest(), "finished")
         except Exception as error:  # Flower would log it and call the run done; the caller must see it
             trouble.append(error)

@@ -36,19 +36,33 @@ class Watch:
 
 
 def run_arm(
-    study: Study, sites: Sequence[Path], arm: Arm, folder: Path, *, workers: int, watch: Watch | None = None
+    study: Study,
+    sites: Sequence[Path],
+    arm: Arm,
+    folder: Path,
+    *,
+    workers: int,
+    watch: Watch | None = None,
+    start: Path | None = None,
 ) -> list[Path]:
-    """Runs one arm with the sites of these `site.toml` files and returns its ledgers (one for each site if local)."""
+    """Runs one arm with the sites of these `site.toml` files and returns its ledgers (one for each site if local).
+
+    `start` is a file with the encoder that the study names as its first.
+    """
     watch = watch or Watch()
     varied = variation(study, arm)
     if arm != "local":
-        return [_run(varied, sites, arm, folder, workers, watch)]
+        return [_run(varied, sites, arm, folder, workers, watch, start)]
     with ThreadPoolExecutor(workers) as pool:
-        alone = [pool.submit(_run, varied, [site], arm, folder / read_site(site).name, 1, watch) for site in sites]
+        alone = [
+            pool.submit(_run, varied, [site], arm, folder / read_site(site).name, 1, watch, start) for site in sites
+        ]
         return [run.result() for run in alone]
 
 
-def _run(study: Study, sites: Sequence[Path], arm: Arm, folder: Path, workers: int, watch: Watch) -> Path:
+def _run(
+    study: Study, sites: Sequence[Path], arm: Arm, folder: Path, workers: int, watch: Watch, start: Path | None
+) -> Path:
     ledger_path = folder / "ledger.db"
     gates = {}
     for path in sites:
@@ -67,12 +81,20 @@ def _run(study: Study, sites: Sequence[Path], arm: Arm, folder: Path, workers: i
     try:
         here = _always_here(nodes)
         ledger.queue(study)
-        run_study(study, Federation(grid, lambda: here, lambda: nodes, ledger, Registry(folder / "registry")))
+        run_study(study, Federation(grid, lambda: here, lambda: nodes, ledger, registry_with(folder, start)))
         ledger.set_state(study.digest(), "finished")
     finally:
         grid.close()
         ledger.close()
     return ledger_path
+
+
+def registry_with(folder: Path, start: Path | None) -> Registry:
+    """The registry of a run, holding the encoder that it starts with, if that is a file."""
+    registry = Registry(folder / "registry")
+    if start is not None:
+        registry.import_file(start)
+    return registry
 
 
 def open_site(path: Path, study: Study, folder: Path) -> Site:

@@ -16,6 +16,7 @@ from polyward_shared.problems import Problem
 from polyward_shared.reading import Frozen, read_toml
 from polyward_shared.study import Name, Study, read_study
 from polyward_shared.tasks import TaskName
+from polyward_shared.topologies import Topology
 
 FOLDER = Path(__file__).parent
 PREFIX = "recipe:"
@@ -50,6 +51,10 @@ class RecipeSite(Frozen):
     missing: float = Field(default=0.0, ge=0, lt=1)  # share of the labels of each task that nobody wrote down
     patients: dict[str, float] = Field(default_factory=dict)  # given to the recipe's `draw` by name
     scanner: Scanner
+    partial: dict[TaskName, tuple[str, ...]] = Field(
+        default_factory=dict
+    )  # the classes that its masks show, if not all
+    topology: Topology | None = None  # the site's own, in place of the study's
 
 
 class Facts(Frozen):
@@ -74,6 +79,7 @@ class Recipe:
     facts: Facts
     draw: Draw
     rows: Rows
+    before: Study | None = None  # whose last encoder this study starts with, inflated if it is of slices
 
 
 def names() -> list[str]:
@@ -100,4 +106,5 @@ def find(name: str) -> Recipe:
         facts=read_toml(folder / "recipe.toml", Facts),
         draw=cast(Draw, import_module(f"{package}.generator").draw),
         rows=cast(Rows, import_module(f"{package}.adapter").rows),
+        before=read_study(before) if (before := folder / "before.toml").is_file() else None,
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import tomli_w
 from numpy.typing import NDArray
 
 from polyward_deploy.generated import NOTICE, site_text, suffix_for, write_array, write_manifest, write_marker
@@ -53,12 +54,22 @@ def write_recipe(recipe: Recipe, folder: Path, *, images: int | None = None, see
     for site in sites:
         count = max(LEAST, round(site.images * scale))
         _write_site(folder / "data" / site.name, recipe, site, count, seed)
-        text = site_text(site.name, site.tasks, site.scanner.note)
+        text = site_text(site.name, site.tasks, site.scanner.note, further=_own_choices(site))
         (folder / "sites" / f"{site.name}.toml").write_text(text, encoding="utf-8")
     study = folder / "study.toml"
     written = (recipe.folder / "study.toml").read_text(encoding="utf-8")
     study.write_text(f"# {NOTICE}\n# Stand-in: {recipe.facts.stand_in}\n\n{written}", encoding="utf-8")
     return study
+
+
+def _own_choices(site: RecipeSite) -> str:
+    """What a site's file says beyond data and device."""
+    text = ""
+    if site.partial:
+        text += "\n" + tomli_w.dumps({"data": {"partial": {task: list(known) for task, known in site.partial.items()}}})
+    if site.topology is not None:
+        text += "\n" + tomli_w.dumps({"topology": site.topology.model_dump(mode="json", exclude_defaults=True)})
+    return text
 
 
 def columns_of(name: str, task: Task) -> tuple[str, ...]:
