@@ -14,18 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polyward_client.trainer.attention import CBAM
+from polyward_client.trainer.decoders import CONVOLUTION, DECODERS, Decoder, Pyr, fitting_groups
 from polyward_client.trainer.encoders import Pyramid, initialise
 from polyward_client.trainer.tasks import TaskKind
 from polyward_shared.seeds import seed_for
 from polyward_shared.study import Study
 
 POOLED_LEVELS = 2  # the deepest ones: coarse meaning, and one step finer
-CONVOLUTION: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
-DECONVOLUTION: dict[int, type[nn.ConvTranspose2d] | type[nn.ConvTranspose3d]] = {
-    2: nn.ConvTranspose2d,
-    3: nn.ConvTranspose3d,
-}
-Pyr = list[Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +49,17 @@ class Branch(nn.Module):
         self.is_map, self.joints = kind.level == "map", joints
         task, options = study.tasks[kind.name], study.branches
         attends = getattr(task, "pooling", "mean") == "attention" and task.group is not None  # type: ignore[union-attr]
-        groups = [_groups(study.encoder.groups, width) for width in pyramid.channels]
+        groups = [fitting_groups(study.encoder.groups, width) for width in pyramid.channels]
         convolution = CONVOLUTION[pyramid.dims]
+        chosen = DECODERS[options.decoder]
         if self.is_map or joints.exchanges:
-            self.decoder: Decoder | None = Decoder(pyramid, groups, options.decoder, gated=joints.gated)
+            self.decoder: Decoder | None = chosen(pyramid, groups, gated=joints.gated)
         else:
             self.decoder = None
         self.cbam = CBAM(pyramid.channels[-1], convolution) if options.attention == "cbam" else None
         finest = pyramid.channels[0]
         if self.is_map:
-            self.norm: nn.Module = nn.GroupNorm(groups[0], finest) if options.decoder == "residual" else nn.Identity()
+            self.norm: nn.Module = nn.Identity() if chosen.normed else nn.GroupNorm(groups[0], finest)
             self.stride = pyramid.strides[0]
             incoming = joints.maps + joints.vectors
             self.adapter = convolution(finest + incoming, finest, 1) if incoming else None
@@ -149,57 +145,6 @@ class Branch(nn.Module):
         return pooled
 
 
-class Decoder(nn.Module):
-    """Up the pyramid, level by level. Stage i ends at level L-2-i with that level's width.
-
-    `residual`: additive skips, one convolution with a shortcut, as the decoder of SegResNet (arXiv 1810.11654).
-    `unet`: transposed convolution, concatenated skip, two convolutions (arXiv 1505.04597).
-    """
-
-    def __init__(self, pyramid: Pyramid, groups: list[int], kind: str, *, gated: bool) -> None:
-        super().__init__()
-        convolution, dims = CONVOLUTION[pyramid.dims], pyramid.dims
-        self.kind, self.stages = kind, len(pyramid.channels) - 1
-        pairs = list(zip(pyramid.channels[-2::-1], pyramid.channels[:0:-1], groups[-2::-1], strict=True))
-        if kind == "residual":
-            self.ups = nn.ModuleList(convolution(deep, fine, 1, bias=False) for fine, deep, _ in pairs)
-            self.norms = nn.ModuleList(nn.GroupNorm(count, fine) for fine, _, count in pairs)
-            self.blocks = nn.ModuleList(convolution(fine, fine, 3, padding=1, bias=False) for fine, _, _ in pairs)
-        else:
-            steps = [deep // fine for fine, deep in zip(pyramid.strides[-2::-1], pyramid.strides[:0:-1], strict=True)]
-            self.ups = nn.ModuleList(
-                DECONVOLUTION[dims](deep, fine, step, stride=step)
-                for (fine, deep, _), step in zip(pairs, steps, strict=True)
-            )
-            self.blocks = nn.ModuleList(
-                nn.Sequential(
-                    convolution(2 * fine, fine, 3, padding=1),
-                    nn.GroupNorm(count, fine),
-                    nn.ReLU(),
-                    convolution(fine, fine, 3, padding=1),
-                    nn.GroupNorm(count, fine),
-                    nn.ReLU(),
-                )
-                for fine, _, count in pairs
-            )
-        # MTAN (Liu et al., arXiv 1803.10704, eq. 1-2): the pyramid's features, each weighted by 0..1
-        self.gates = nn.ModuleList(
-            nn.Sequential(convolution(2 * fine, fine, 1), nn.ReLU(), convolution(fine, fine, 1), nn.Sigmoid())
-            for fine, _, _ in (pairs if gated else ())
-        )
-
-    def stage(self, number: int, h: Tensor, pyramid: Pyr) -> Tensor:
-        skip, up = pyramid[-2 - number], self.ups[number](h)
-        if self.kind == "residual":
-            up = F.interpolate(up, size=skip.shape[2:], mode="nearest")
-        if len(self.gates):
-            skip = skip * self.gates[number](torch.cat((skip, up), 1))
-        if self.kind != "residual":
-            return self.blocks[number](torch.cat((skip, up), 1))  # type: ignore[no-any-return]
-        x = up + skip
-        return x + self.blocks[number](F.relu(self.norms[number](x)))  # type: ignore[no-any-return]
-
-
 class Dropout(nn.Module):
     """Dropout that draws from a generator of its own, so that sites in one process do not disturb each other."""
 
@@ -212,8 +157,3 @@ class Dropout(nn.Module):
             return x
         kept = torch.rand(x.shape, generator=noise, device=x.device) >= self.share
         return x * kept / (1 - self.share)
-
-
-def _groups(wanted: int, width: int) -> int:
-    """The largest divisor of the width that is not above the wanted number of groups."""
-    return next(count for count in range(min(wanted, width), 0, -1) if width % count == 0)

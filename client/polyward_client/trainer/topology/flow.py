@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from polyward_client.trainer.branches import CONVOLUTION, Branch
+from polyward_client.trainer.branches import Branch
+from polyward_client.trainer.decoders import CONVOLUTION
 from polyward_client.trainer.encoders import Pyramid, initialise
 from polyward_client.trainer.tasks import Kinds, TaskKind, kind_of
 from polyward_client.trainer.topology.edges import SiteGraph, evidence_width, exchange_stages
