@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check recipes bench clean
 
 demo: $(INSTALLED)  ## five generated hospitals train one encoder; ends with a table and a page
 	$(BIN)/polyward-sim demo out/demo
@@ -18,6 +18,9 @@ check: $(INSTALLED)  ## lint, types, import rules, fast tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest -q -m "not slow"
+
+recipes: $(INSTALLED)  ## two rounds of every recipe on generated images, and a look at what they left (about five minutes)
+	$(BIN)/polyward-sim recipes --try
 
 bench: $(INSTALLED)  ## measures against plain Flower on this machine; writes out/bench/bench.md (about half an hour)
 	$(BIN)/python -m tests.bench

@@ -14,7 +14,7 @@ import typer
 from polyward_client.site import read_site
 from polyward_deploy.arms import ARMS, Arm
 from polyward_deploy.recipes.catalogue import PREFIX, find
-from polyward_deploy.recipes.steps import adapted_sites, generated_study, recipe_table
+from polyward_deploy.recipes.steps import adapted_sites, all_recipes, generated_study, recipe_table
 from polyward_shared.commands import new_app, out, run_app, talk
 from polyward_shared.problems import Problem
 from polyward_shared.study import Study, read_study
@@ -85,10 +85,7 @@ def run(
     wanted = read_study(path)
     if rounds is not None:
         wanted = wanted.model_copy(update={"rounds": rounds})
-    files = sites or sorted((path.parent / "sites").glob("*.toml"))
-    if not files:
-        raise Problem(str(path.parent / "sites"), "holds no site files", remedy="name them with --site")
-    _check_sites(wanted, files)
+    files = _site_files(wanted, path, sites)
     from polyward_deploy.compare import run_comparison  # after reading: importing torch takes seconds
     from polyward_deploy.start import started, trained_before
 
@@ -106,9 +103,20 @@ def run(
 
 
 @app.command()
-def recipes() -> None:
-    """List the ready studies; `run recipe:NAME` trains one on generated images."""
-    out.print(recipe_table())
+def recipes(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[recipe:NAME]...", help="all if absent")] = None,
+    trial: Annotated[bool, typer.Option("--try", help="train two rounds of each and check what they left")] = False,
+    workers: WorkersOption = CORES,
+) -> None:
+    """List the ready studies, or try them; `run recipe:NAME` trains one on generated images."""
+    chosen = all_recipes(names)
+    if not trial:
+        out.print(recipe_table(chosen))
+        return
+    from polyward_deploy.recipes.trial import try_all
+
+    if not try_all(chosen, workers=workers, talk=talk, out=out):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -149,6 +157,15 @@ def demo(
 def _make_room(folder: Path, fresh: bool) -> None:
     if fresh and folder.exists():
         shutil.rmtree(folder)
+
+
+def _site_files(study: Study, path: Path, named: list[Path] | None) -> list[Path]:
+    """The named files, else all beside the study, without a mistake in any."""
+    files = named or sorted((path.parent / "sites").glob("*.toml"))
+    if not files:
+        raise Problem(str(path.parent / "sites"), "holds no site files", remedy="name them with --site")
+    _check_sites(study, files)
+    return files
 
 
 def _check_sites(study: Study, files: list[Path]) -> None:

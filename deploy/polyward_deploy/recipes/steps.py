@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from polyward_deploy.recipes.adapting import write_site
-from polyward_deploy.recipes.catalogue import PREFIX, find, names
+from polyward_deploy.recipes.catalogue import PREFIX, Recipe, find, names
 from polyward_deploy.recipes.writing import columns_of, write_recipe
 from polyward_shared.problems import Problem
 
@@ -19,20 +20,26 @@ SHOWN = 24  # letters of the cited system
 NOTE = "recipe.txt"  # what the data in it were made from; written last
 
 
-def recipe_table() -> Table:
+def all_recipes(wanted: Sequence[str] | None) -> list[Recipe]:
+    """The recipes of these names, or every one. Raises `Problem`."""
+    return [find(name) for name in wanted or names()]
+
+
+def recipe_table(recipes: Sequence[Recipe]) -> Table:
     """One line for each recipe."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in ("recipe", "area", "tasks", "topology", "form"):
         table.add_column(heading, no_wrap=True)
     table.add_column("follows", overflow="fold", min_width=8)
-    for name in names():
-        recipe = find(name)
+    for recipe in recipes:
         study = recipe.study
         kinds = Counter(task.kind for task in study.tasks.values())
         tasks = "\n".join(f"{count} {kind}" if count > 1 else kind for kind, count in kinds.items())
         form = f"{len(study.image.size)}D {study.encoder.kind}"
         follows = recipe.facts.system or "-"
-        table.add_row(name, recipe.facts.area, tasks, study.topology.kind, form, follows.partition(" (")[0][:SHOWN])
+        table.add_row(
+            recipe.name, recipe.facts.area, tasks, study.topology.kind, form, follows.partition(" (")[0][:SHOWN]
+        )
     return table
 
 

@@ -12,7 +12,7 @@ from polyward_client.site import read_site
 from polyward_client.trainer.images import extent, read_image, read_mask
 from polyward_deploy.generated import FIXED, MARKER, device_note, is_generated
 from polyward_deploy.recipes.catalogue import FOLDER, Recipe, find, names
-from polyward_deploy.recipes.steps import generated_study, recipe_table
+from polyward_deploy.recipes.steps import all_recipes, generated_study, recipe_table
 from polyward_deploy.recipes.writing import columns_of, further_columns, write_recipe
 from polyward_shared.problems import Problem
 from polyward_shared.study import read_study
@@ -153,4 +153,4 @@ def test_data_are_written_once_and_never_mixed(tmp_path: Path) -> None:
 
 
 def test_the_table_lists_every_recipe() -> None:
-    assert list(recipe_table().columns[0].cells) == NAMES
+    assert list(recipe_table(all_recipes(None)).columns[0].cells) == NAMES

@@ -23,7 +23,7 @@ def _breast(size: tuple[int, ...], ill: bool, generator: np.random.Generator) ->
     axes[1] = axes[1] * np.float32(side)  # the chest wall lies at -1
     breast = ellipse(axes, (0.0, -1.0), (0.85, float(generator.uniform(1.3, 1.6))))
     glands = ellipse(axes, (0.05, -0.45), (0.5, 0.6)) * np.clip(0.5 + 0.5 * noise(generator, size, 2.5), 0, 1)
-    radius = float(generator.uniform(0.16, 0.25))
+    radius = float(generator.uniform(0.16, 0.22)) * (1.25 if ill else 1.0)
     rough = float(np.clip(generator.normal(0.75 if ill else 0.2, 0.12), 0, 1))
     centre = (float(generator.uniform(-0.35, 0.35)), float(generator.uniform(-0.6, -0.1)))
     mass = bumpy(axes, centre, radius, rough, generator)
@@ -35,7 +35,7 @@ def _breast(size: tuple[int, ...], ill: bool, generator: np.random.Generator) ->
     muscle = ellipse(axes, (-1.0, -1.0), (0.8, 0.5)) * breast
     image = painted(image, muscle, 0.62)
     image = painted(image, 0.6 * spikes * breast, 0.8)
-    image = painted(image, mass * breast, 0.86)
+    image = painted(image, mass * breast, 0.65 + 0.3 * rough)  # malignant masses are denser
     labels: dict[str, Label] = {"mass": mask(mass * breast), "malignancy": str(int(ill))}
     return image, labels, rough
 
