@@ -11,13 +11,13 @@ from polyward_deploy.compare import run_comparison
 from polyward_deploy.recipes.catalogue import Recipe
 from polyward_deploy.recipes.writing import write_recipe
 from polyward_server.ledger import Ledger
-from polyward_server.registry import read_encoder
-from polyward_shared.dimensions import KERNEL, expanded
+from polyward_server.registry import for_volumes, read_encoder
 from polyward_shared.problems import Problem
-from polyward_shared.schema import Schema
+from polyward_shared.schema import ENCODER
 from polyward_shared.states import write_state
 from polyward_shared.study import Study
 
+VOLUME = 3  # dimensions
 BEFORE = "before"
 BEFORE_SEED = 1  # other generated patients than those of the study itself
 
@@ -28,16 +28,14 @@ def started(study: Study, encoder: Path, folder: Path) -> tuple[Study, Path]:
     if not encoder.is_file():
         raise Problem(str(encoder), "there is no such file", expected="a safetensors file of `encoder.` arrays")
     schema, flat = read_encoder(encoder)
-    if set(schema.groups) != {"encoder"}:
-        schema, flat = schema.group("encoder"), flat[schema.groups["encoder"]]
-    arrays = dict(schema.views(flat))
-    if len(study.image.size) == 3 and any(array.ndim == KERNEL for array in arrays.values()):
-        arrays = expanded(arrays)
-    fitted = Schema.of(arrays)
-    digest = fitted.state_digest(fitted.pack(arrays))
+    if set(schema.groups) != {ENCODER}:
+        schema, flat = schema.group(ENCODER), flat[schema.groups[ENCODER]]
+    if len(study.image.size) == VOLUME:
+        schema, flat = for_volumes(schema, flat)
+    digest = schema.state_digest(flat)
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / "start.safetensors"
-    write_state(target, arrays, {"schema": fitted.to_json(), "source": encoder.name})
+    write_state(target, schema.views(flat), {"schema": schema.to_json(), "source": encoder.name})
     return study.model_copy(update={"encoder": study.encoder.model_copy(update={"start": digest})}), target
 
 

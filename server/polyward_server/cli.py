@@ -134,10 +134,12 @@ def status(hub: HubArgument) -> None:
 
 @app.command("import")
 def import_command(
-    hub: HubArgument, encoder: Annotated[Path, typer.Argument(help="a safetensors file of `encoder.` arrays")]
+    hub: HubArgument,
+    encoder: Annotated[Path, typer.Argument(help="a safetensors file of `encoder.` arrays")],
+    volumes: Annotated[bool, typer.Option(help="inflate an encoder of slices for a study of volumes")] = False,
 ) -> None:
     """Put an encoder into the registry; its digest goes into a study as encoder.start."""
-    out.print(Registry(Hub(hub).registry).import_file(encoder))
+    out.print(Registry(Hub(hub).registry).import_file(encoder, volumes=volumes))
 
 
 def _follow(ledger: Ledger, digest: str, rounds: int) -> bool:

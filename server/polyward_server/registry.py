@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from polyward_shared.dimensions import expanded
 from polyward_shared.problems import Problem, Refused
 from polyward_shared.schema import Flat, Schema
 from polyward_shared.states import read_stamp, read_state, write_state
@@ -41,8 +42,11 @@ class Registry:
             raise Problem(str(path), "does not hold what its name says", remedy="take the file from a backup")
         return schema, flat
 
-    def import_file(self, path: Path) -> str:
-        """Takes a safetensors file of `encoder.` arrays into the registry and returns the digest."""
+    def import_file(self, path: Path, *, volumes: bool = False) -> str:
+        """Takes a safetensors file of `encoder.` arrays into the registry and returns the digest.
+
+        `volumes`: the encoder learnt from slices and is to begin a study of volumes, so its kernels are inflated.
+        """
         schema, flat = read_encoder(path)
         if set(schema.groups) != {"encoder"}:
             raise Problem(
@@ -51,7 +55,16 @@ class Registry:
                 expected="arrays whose names begin with 'encoder.' and no others",
                 remedy="export the encoder alone",
             )
+        if volumes:
+            schema, flat = for_volumes(schema, flat)
         return self.add(schema, flat, {"source": path.name})
+
+
+def for_volumes(schema: Schema, flat: Flat) -> tuple[Schema, Flat]:
+    """The encoder of slices as one of volumes (`polyward_shared.dimensions`); one of volumes stays as it is."""
+    arrays = expanded(dict(schema.views(flat)))
+    inflated = Schema.of(arrays)
+    return inflated, inflated.pack(arrays)
 
 
 def read_encoder(path: Path) -> tuple[Schema, Flat]:

@@ -60,6 +60,18 @@ def test_an_import_of_an_encoder(tmp_path: Path) -> None:
     assert registry.import_file(registry.path(digest)) == digest
 
 
+def test_an_encoder_of_slices_is_inflated_for_volumes(tmp_path: Path) -> None:
+    kernel = np.arange(9, dtype=np.float32).reshape(1, 1, 3, 3)
+    write_state(tmp_path / "flat.safetensors", {"encoder.a": kernel, "encoder.b": np.ones(1, np.float32)}, {})
+    registry = Registry(tmp_path / "registry")
+    digest = registry.import_file(tmp_path / "flat.safetensors", volumes=True)
+    schema, flat = registry.load(digest)
+    found = schema.views(flat)["encoder.a"]
+    assert found[..., 1].tolist() == kernel.tolist()
+    assert not found[..., [0, 2]].any()
+    assert registry.import_file(registry.path(digest), volumes=True) == digest, "one of volumes stays as it is"
+
+
 @pytest.mark.parametrize(
     ("arrays", "stamp", "message"),
     [
