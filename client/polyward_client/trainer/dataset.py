@@ -25,6 +25,7 @@ from polyward_client.trainer import images
 from polyward_client.trainer.augment import Moved, augmented
 from polyward_client.trainer.form import shaped
 from polyward_client.trainer.manifest import SPLITS, Manifest
+from polyward_client.trainer.side import side_names
 from polyward_client.trainer.tasks import Kinds, kinds_of
 from polyward_shared.problems import Problem
 from polyward_shared.study import Augmentation, Study
@@ -65,6 +66,7 @@ class Dataset:
     patients: Indices  # [cases]: a number for each patient
     groups: dict[str, Indices] = field(default_factory=dict)  # [cases], by task; -1 for none
     side: Tensor | None = None  # [cases, inputs]
+    inputs: tuple[str, ...] = ()  # the names of the columns of `side`
 
     def cases(self, split: str, task: str | None = None) -> Indices:
         """The places of a split's images, or of those labelled for one task."""
@@ -81,21 +83,25 @@ class Dataset:
             counts[task] = int(chosen.sum())
             labelled[task] = _to(torch.from_numpy(chosen.astype(np.float32)), device)
             store = self.targets[task]
-            targets[task] = _to(store[self.rows[task][index].to(store.device)], device)
+            targets[task] = _to(store[_to(self.rows[task][index], store.device)], device)
             if task in self.groups:
                 groups[task] = _to(torch.from_numpy(self.groups[task][places]), device)
         side = None if self.side is None else _to(self.side[index], device)
-        return Batch(_to(self.images[index.to(self.images.device)], device), targets, labelled, counts, groups, side)
+        images = self.images[_to(index, self.images.device)]
+        return Batch(_to(images, device), targets, labelled, counts, groups, side)
 
-    def only(self, task: str) -> Dataset:
-        """The same images with the labels of one task."""
+    def only(self, task: str, inputs: tuple[str, ...] = ()) -> Dataset:
+        """The same images with the labels of one task, and these of the side inputs."""
         groups = {task: self.groups[task]} if task in self.groups else {}
+        columns = [self.inputs.index(name) for name in inputs]
         return replace(
             self,
             targets={task: self.targets[task]},
             rows={task: self.rows[task]},
             labelled={task: self.labelled[task]},
             groups=groups,
+            side=self.side[:, columns] if self.side is not None and columns else None,
+            inputs=inputs,
         )
 
     def moved(self, device: torch.device) -> Dataset:
@@ -130,7 +136,8 @@ def load_dataset(
     if folder is None:
         _affordable(need, budget if budget is not None else SHARE_OF_MEMORY * psutil.virtual_memory().available)
     values = _room(folder, "images", whole, np.dtype(np.float32))
-    targets = {task: _room(folder, task, shape, blanks[task].dtype) for task, shape in shapes.items()}
+    # the dot keeps a task with the name `images` out of their file
+    targets = {task: _room(folder, f"target.{task}", shape, blanks[task].dtype) for task, shape in shapes.items()}
     for task, target in targets.items():
         target[0] = blanks[task]
 
@@ -167,6 +174,7 @@ def load_dataset(
             if getattr(study.tasks[task], "group", None)
         },
         side=torch.tensor([case.side for case in cases], dtype=torch.float32) if cases and cases[0].side else None,
+        inputs=side_names(study, manifest.tasks),
     )
 
 
@@ -204,7 +212,7 @@ def windows(batch: Batch, kinds: Kinds, size: tuple[int, ...], generator: np.ran
     count, sides = len(batch.images), batch.images.shape[2:]
     room = np.asarray(sides) - np.asarray(size)
     corners = np.stack([generator.integers(0, room + 1) for _ in range(count)])
-    masks = [batch.targets[task] for task in batch.targets if kinds[task].moves == "labels"]
+    masks = [_seen(target, kinds[task].fill) for task, target in batch.targets.items() if kinds[task].moves == "labels"]
     for place in np.flatnonzero(generator.random(count) < 0.5) if masks else ():
         there = torch.nonzero(masks[place % len(masks)][place]).cpu().numpy()
         if len(there):
@@ -236,6 +244,11 @@ def _cut(values: Tensor, corners: Indices, size: tuple[int, ...]) -> Tensor:
         inside = tuple(slice(int(start), int(start) + side) for start, side in zip(corner, size, strict=True))
         cuts.append(values[place][(slice(None),) * lead + inside])
     return torch.stack(cuts)
+
+
+def _seen(mask: Tensor, ignored: int) -> Tensor:
+    """The mask without the value for places that nobody judged: a window around them would teach nothing."""
+    return torch.where(mask == ignored, 0, mask) if ignored else mask
 
 
 def _shifted(target: Tensor, moves: str, corners: Indices, size: tuple[int, ...]) -> Tensor:
@@ -279,6 +292,7 @@ def _affordable(need: float, budget: float) -> None:
 
 
 def _to(value: Tensor, device: torch.device) -> Tensor:
+    """The value on the device, without a wait for it."""
     if device.type == "cuda" and value.device.type == "cpu":
         return value.pin_memory().to(device, non_blocking=True)
     return value.to(device)

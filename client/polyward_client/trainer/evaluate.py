@@ -90,16 +90,30 @@ def predict(
     """Outputs of the batch's tasks; by sliding windows where the study trains on windows."""
     tasks, window = tuple(batch.counts), study.image.window
 
-    def seen(images: Tensor) -> dict[str, Tensor]:
+    def seen(images: Tensor, side: Tensor | None) -> dict[str, Tensor]:
         pyramid = model.encoder(images)
-        return model.answer(pyramid, tuple(images.shape[2:]), tasks, side=batch.side, noise=noise).final
+        return model.answer(pyramid, tuple(images.shape[2:]), tasks, side=side, noise=noise).final
 
     if window is None:
-        return seen(batch.images)
-    found = sliding_window_inference(
-        batch.images, window, study.training.batch, seen, overlap=WINDOW_OVERLAP, mode="gaussian"
-    )
-    return dict(found)  # type: ignore[arg-type]
+        return seen(batch.images, batch.side)
+
+    def slid(images: Tensor, side: Tensor | None) -> dict[str, Tensor]:
+        """All windows of one image have its side inputs."""
+        found = sliding_window_inference(
+            images,
+            window,
+            study.training.batch,
+            lambda some: seen(some, None if side is None else side.expand(len(some), -1)),
+            overlap=WINDOW_OVERLAP,
+            mode="gaussian",
+        )
+        return dict(found)  # type: ignore[arg-type]
+
+    side = batch.side
+    if side is None:
+        return slid(batch.images, None)
+    each = [slid(batch.images[place : place + 1], side[place : place + 1]) for place in range(len(side))]
+    return {task: torch.cat([found[task] for found in each]) for task in tasks}
 
 
 def _whole(model: MultiTaskModel, data: Dataset, task: str, parts: tuple[Tensor, ...]) -> Gathered:

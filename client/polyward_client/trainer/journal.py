@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections import Counter
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,10 +77,12 @@ class Tally:
 
 
 def write_epoch(path: Path, epoch: Epoch) -> None:
-    """Adds one line to a study's journal."""
+    """Adds one line to a study's journal, on a line of its own also after one that a power failure cut off."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(epoch)) + "\n")
+    with open(path, "a+b", opener=partial(os.open, mode=0o600)) as file:
+        file.seek(max(file.seek(0, os.SEEK_END) - 1, 0))
+        torn = file.read() not in {b"", b"\n"}
+        file.write((b"\n" if torn else b"") + json.dumps(asdict(epoch)).encode() + b"\n")
 
 
 def read_epochs(path: Path) -> list[Epoch]:

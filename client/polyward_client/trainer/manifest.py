@@ -154,7 +154,7 @@ class _Layout:
     kinds: Kinds
     columns: dict[str, tuple[str, ...]]
     groups: dict[str, str]
-    side: dict[str, Side]  # by column
+    side: tuple[tuple[str, Side], ...]  # each input with its column, which several may have
 
     @classmethod
     def of(cls, site: Site, study: Study, tasks: tuple[str, ...]) -> _Layout:
@@ -163,13 +163,13 @@ class _Layout:
             kinds,
             {name: kinds[name].columns(named.get(name) or study.tasks[name].column or name) for name in tasks},
             {name: group for name in tasks if (group := getattr(study.tasks[name], "group", None))},
-            {study.side[name].column or name: study.side[name] for name in side_names(study, tasks)},
+            tuple((study.side[name].column or name, study.side[name]) for name in side_names(study, tasks)),
         )
 
     @property
     def wanted(self) -> tuple[str, ...]:
         labelled = (c for name, columns in self.columns.items() if self.kinds[name].needs_label for c in columns)
-        return tuple(dict.fromkeys((*labelled, *self.groups.values(), *self.side)))
+        return tuple(dict.fromkeys((*labelled, *self.groups.values(), *(c for c, _ in self.side))))
 
 
 def _case(number: int, row: Row, root: Path, dims: int, layout: _Layout) -> Case:
@@ -201,7 +201,7 @@ def _case(number: int, row: Row, root: Path, dims: int, layout: _Layout) -> Case
             if not row[column]:
                 raise CellError(column, "nothing", f"the group that the label of {name} belongs to", "fill it in")
             groups[name] = row[column]
-    side = tuple(side_value(definition, cell(column)) for column, definition in layout.side.items())
+    side = tuple(side_value(definition, cell(column)) for column, definition in layout.side)
     return Case(number, path, row["patient_id"], row["split"], labels, groups, side)
 
 

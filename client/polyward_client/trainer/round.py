@@ -61,7 +61,7 @@ class Dice:
 
 @dataclass(frozen=True, slots=True)
 class Stepped:
-    """What a step found: the loss of each present task, and how its gradients stood to one another."""
+    """What a step or one of its batches found: the loss of each present task, and how gradients stood together."""
 
     losses: dict[str, Tensor]
     backward: Backward
@@ -101,8 +101,9 @@ def note_progress(model: MultiTaskModel, rows: Sequence[Metric], tasks: Sequence
     """Counts, for each of these tasks, the measured rounds since its best loss on the validation split."""
     for row in rows:
         if row.split == "val" and row.name == "loss" and row.task in tasks:
+            value = torch.tensor(row.value, dtype=torch.float32).item()  # as the best is kept: equal must not be better
             best, stale = model.progress(row.task).tolist()
-            now = (row.value, 0.0) if row.value < best else (best, stale + 1)
+            now = (value, 0.0) if value < best else (best, stale + 1)
             model.progress(row.task).copy_(torch.tensor(now))
 
 
@@ -155,10 +156,8 @@ def train_step(
     A branch without a label in these batches does not move: weight decay and momentum would move it without a reason.
     """
     scaler, dice = scaler or torch.amp.GradScaler(run.device.type, enabled=False), dice or Dice()
-    stepped = Stepped({}, Backward((), {}, {}, torch.zeros(0, 0)))
-    for batch in batches:
-        found = _backward(model, batch, run, scaler, dice, share=1 / len(batches))
-        stepped = found if found.losses else stepped
+    stepped = [_backward(model, batch, run, optimisers, scaler, dice, share=1 / len(batches)) for batch in batches]
+    moved = False
     labelled = {task for batch in batches for task in batch.counts}
     for part, optimiser in optimisers.items():
         parameters = optimiser.param_groups[0]["params"]
@@ -167,25 +166,47 @@ def train_step(
             scaler.unscale_(optimiser)
             nn.utils.clip_grad_norm_(parameters, run.study.training.gradient_clip)
             scaler.step(optimiser)
+            moved = True
         optimiser.zero_grad(set_to_none=True)
-    scaler.update()
+    if moved:  # all tasks of these batches may rest, and a scaler that saw no gradient cannot update
+        scaler.update()
     if model.balancer.wants_after and labelled:
         with torch.no_grad():
             model.balancer.after(_losses(model, model.encoder(batches[-1].images), batches[-1], run, dice))
-    return stepped
+    return _joined(stepped)
+
+
+def _joined(stepped: Sequence[Stepped]) -> Stepped:
+    """The mean loss of each task over the batches that have it; weights and gradients of the last of them."""
+    found = [each for each in stepped if each.losses] or list(stepped)
+    several: dict[str, list[Tensor]] = {}
+    for each in found:
+        for task, loss in each.losses.items():
+            several.setdefault(task, []).append(loss)
+    losses = {task: torch.stack(some).mean() if len(some) > 1 else some[0] for task, some in several.items()}
+    return Stepped(losses, found[-1].backward)
 
 
 def _backward(
-    model: MultiTaskModel, batch: Batch, run: Run, scaler: torch.amp.GradScaler, dice: Dice, *, share: float
+    model: MultiTaskModel,
+    batch: Batch,
+    run: Run,
+    optimisers: dict[str, torch.optim.Optimizer],
+    scaler: torch.amp.GradScaler,
+    dice: Dice,
+    *,
+    share: float,
 ) -> Stepped:
     """The cut: branches on leaves of the pyramid, each task's gradient there, one pass through the encoder."""
     with _autocast(run):
         pyramid = model.encoder(batch.images)
     cut = leaves(pyramid)
     losses = _losses(model, cut, batch, run, dice)
-    shared = [parameter for parameter in parts(model)[ENCODER] if parameter.requires_grad]
-    known = set(map(id, shared))
-    others = [p for p in model.parameters() if p.requires_grad and id(p) not in known]
+    # from the optimisers: to walk through the model for them takes as long as the balancer
+    moving = {part: optimiser.param_groups[0]["params"] for part, optimiser in optimisers.items()}
+    shared = moving.pop(ENCODER, [])
+    others = [parameter for own in moving.values() for parameter in own]
+    graph = model.interaction.graph
     scale = float(scaler.scale(torch.ones((), device=run.device))) if scaler.is_enabled() else 1.0
     found = backward(
         losses,
@@ -197,6 +218,7 @@ def _backward(
         dice.generator,
         space=run.study.balancer.space,
         scale=scale * share,
+        apart=not graph.into and not graph.interactions,
     )
     return Stepped({task: loss.detach() for task, loss in losses.items()}, found)
 

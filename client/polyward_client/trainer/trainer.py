@@ -8,6 +8,7 @@ is trained again from the entry of the round *before*, and repeats itself.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import logging
 import os
@@ -47,6 +48,9 @@ from polyward_shared.states import Arrays, read_state
 log = logging.getLogger(__name__)
 
 TOLD_EVERY = 50  # images, while they are read
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of glibc's malloc.h
+KEPT_BYTES = 1 << 30
+LARGEST_BLOCK = 1 << 25  # the most that glibc accepts
 FULL_DISK = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -72,6 +76,7 @@ class LocalTrainer:
         self._busy = threading.Lock()
         self._prepared: _Prepared | None = None
         make_deterministic(site.file.device.threads)
+        keep_freed_memory()
 
     def describe(self, study: str) -> Description:
         """Counts of training labels from the manifest alone, and the first state."""
@@ -202,7 +207,19 @@ def make_deterministic(threads: int) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=False)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # NaN in every new tensor
     torch.backends.cudnn.benchmark = False
+
+
+def keep_freed_memory() -> None:
+    """Lets glibc's malloc keep what a step's activations gave back, up to `KEPT_BYTES`.
+
+    Otherwise every step returns it to the system and asks for it again, page by page. Other C libraries are left alone.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(TRIM_THRESHOLD, KEPT_BYTES)
+        libc.mallopt(MMAP_THRESHOLD, LARGEST_BLOCK)
 
 
 def software() -> str:

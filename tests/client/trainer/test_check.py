@@ -51,6 +51,13 @@ def test_a_task_that_cannot_train_is_told_with_a_remedy(tmp_path: Path) -> None:
     assert text.count("failed") == text.count("not finite") == text.count(" ok ") == 1
 
 
+def test_a_study_of_windows_is_tried_with_windows(tmp_path: Path) -> None:
+    """The whole image need not fit the encoder: here 18 is no multiple of its steps."""
+    study = make_study(tasks=["mask"], image={"size": [18, 18], "window": [16, 16]}, encoder={"blocks": [1, 1, 1]})
+    good, text = checked(write_site(tmp_path, tasks=["mask"]), study)
+    assert good, text
+
+
 def test_without_a_study_cells_are_counted(tmp_path: Path) -> None:
     site = write_site(tmp_path, unlabelled={"bright": [0]})
     good, text = checked(site, None)

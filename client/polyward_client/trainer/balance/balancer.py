@@ -42,6 +42,7 @@ class Balancer(nn.Module):
         self.register_buffer("reference", torch.full((len(self.tasks),), torch.nan))
         for name, start in self._kind.rows.items():
             self.register_buffer(name, torch.full((len(self.tasks),), start))
+        self._known: dict[tuple[str, ...], Tensor] = {}  # what `_places` has found
         for name in self._kind.wide:
             self.register_buffer(name, torch.zeros(len(self.tasks), 0))  # as wide as the first gradient it sees
 
@@ -64,7 +65,8 @@ class Balancer(nn.Module):
         for given in (gram, jacobian):
             if given is not None:
                 sound = sound & given.isfinite().all()
-        first = torch.where(self._row("reference")[index].isnan(), values, self._row("reference")[index])
+        kept = self._row("reference")[index]
+        first = torch.where(kept.isnan(), values, kept)
         rows = self._gather(index)
         step = Step(
             losses=values,
@@ -114,8 +116,12 @@ class Balancer(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _places(self, names: Iterable[str]) -> Tensor:
-        places = [self.tasks.index(name) for name in names]
-        return torch.tensor(places, device=self._row("reference").device)
+        """The rows of these tasks; kept, because a GPU is waited for when numbers are sent to it."""
+        names, device = tuple(names), self._row("reference").device
+        known = self._known.get(names)
+        if known is None or known.device != device:
+            known = self._known[names] = torch.tensor([self.tasks.index(name) for name in names], device=device)
+        return known
 
     def _row(self, name: str) -> Tensor:
         return self.get_buffer(name)

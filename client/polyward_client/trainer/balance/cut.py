@@ -51,13 +51,15 @@ def backward(
     *,
     space: Literal["features", "parameters"],
     scale: float = 1.0,
+    apart: bool = False,
 ) -> Backward:
     """Adds to `.grad` of `shared` (the encoder) and `others` (all other parameters) what this batch says.
 
     `losses` holds one scalar for each present task. `scale` is mixed precision's loss scale: `.grad` carries it, the
     balancer does not see it. Shared parameters get sum_k w_k dL_k, the others sum_k dL_k, weighted too if the balancer
     scales branches. While no shared parameter moves, a balancer that needs gradients is not asked and every weight
-    is 1. db_mtl always works on the parameters.
+    is 1. db_mtl always works on the parameters. `apart` says that tasks share nothing but the leaves, so that what a
+    branch has kept can be freed once its own task is done.
     """
     if not losses:
         return Backward((), {}, {}, torch.zeros(0, 0))
@@ -67,7 +69,7 @@ def backward(
     levels = [place for place, level in enumerate(pyramid) if level.requires_grad and leaves[place].requires_grad]
     moving = bool(shared and levels)
     cut = [leaves[place] for place in levels] if moving else []
-    at_cut, at_others = _per_task(losses, cut, others, scale)
+    at_cut, at_others = _per_task(losses, cut, others, scale, apart)
     if not moving:
         weights = _without_gradients(losses, balancer, generator)
         _add(others, _combined(at_others, _branch_weights(balancer, weights)))
@@ -85,6 +87,7 @@ def backward(
     else:
         weights = balancer.weights(losses, gram, generator)
         combined = _combined(compared, list(weights.values()))
+        del at_cut, compared  # as large as the pyramid: their memory serves the pass through the encoder
         if inside:
             _add(shared, combined)
         else:
@@ -97,16 +100,16 @@ def backward(
 
 
 def _per_task(
-    losses: Mapping[str, Tensor], cut: list[Tensor], others: list[nn.Parameter], scale: float
+    losses: Mapping[str, Tensor], cut: list[Tensor], others: list[nn.Parameter], scale: float, apart: bool
 ) -> tuple[list[Gradients], list[Gradients]]:
-    """Each task's gradients at the cut and at the other parameters. Tasks may share nodes there: the graph is kept
-    until the last of them."""
+    """Each task's gradients at the cut and at the other parameters. Tasks may share nodes there: then the graph is
+    kept until the last of them."""
     at_cut: list[Gradients] = []
     at_others: list[Gradients] = []
     for place, loss in enumerate(losses.values()):
         found: Gradients = [None] * (len(cut) + len(others))
         if loss.requires_grad and found:
-            more = place + 1 < len(losses)
+            more = not apart and place + 1 < len(losses)
             found = list(torch.autograd.grad(scale * loss, [*cut, *others], retain_graph=more, allow_unused=True))
         at_cut.append(found[: len(cut)])
         at_others.append(found[len(cut) :])
@@ -139,16 +142,16 @@ def _enter_encoder(roots: list[Tensor], combined: Gradients, shared: list[nn.Par
 
 def _gram(rows: list[Gradients], device: torch.device) -> Tensor:
     """[K, K] inner products in float32, part by part: no copy of all gradients side by side."""
-    gram = torch.zeros(len(rows), len(rows), device=device)
+    sums: dict[tuple[int, int], Tensor] = {}
     for parts in zip(*rows, strict=True):
         present = [(place, part.float().flatten()) for place, part in enumerate(parts) if part is not None]
         for first, (place, left) in enumerate(present):
             for other, right in present[first:]:
                 product = torch.dot(left, right)
-                gram[place, other] += product
-                if other != place:
-                    gram[other, place] += product
-    return gram
+                sums[place, other] = sums[place, other] + product if (place, other) in sums else product
+    zero, places = torch.zeros((), device=device), range(len(rows))
+    entries = [sums.get((min(one, two), max(one, two)), zero) for one in places for two in places]
+    return torch.stack(entries).reshape(len(rows), len(rows))
 
 
 def _jacobian(rows: list[Gradients], shared: list[nn.Parameter]) -> Tensor:
@@ -179,7 +182,7 @@ def _combined(rows: list[Gradients], weights: Sequence[Tensor | float]) -> Gradi
         for part, weight in zip(parts, weights, strict=True):
             if part is not None:
                 weighted = weight * part.float()
-                total = weighted if total is None else total + weighted
+                total = weighted if total is None else total.add_(weighted)
         found.append(total)
     return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from polyward_client.trainer.affine import on
 from polyward_client.trainer.balance.step import TINY, Rows, Step, adam
 from polyward_shared.study import Balancer as Config
 
@@ -48,7 +49,7 @@ def gls(step: Step) -> Tensor:
 def rlw(step: Step) -> Tensor:
     """Softmax of normal numbers, new in every step (Lin et al., arXiv 2111.10603, algorithm 2)."""
     normal = torch.from_numpy(step.generator.standard_normal(len(step.losses), dtype="float32"))
-    return normal.softmax(0).to(step.losses.device)
+    return on(normal.softmax(0).numpy(), step.losses.device)
 
 
 def dwa(step: Step) -> Tensor:

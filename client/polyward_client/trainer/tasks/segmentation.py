@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
@@ -172,12 +173,16 @@ def surfaces(chosen: Tensor, target: Tensor, classes: int, tolerance: float) -> 
     both = (a[:, 1:].flatten(2).amax(2) > 0) & (b[:, 1:].flatten(2).amax(2) > 0)
     if not both.any():
         return chosen.new_full((len(chosen), 3), math.nan, dtype=torch.float32)
-    found = torch.stack(
-        (
-            compute_hausdorff_distance(a, b, percentile=95),
-            compute_average_surface_distance(a, b, symmetric=True),
-            compute_surface_dice(a, b, [tolerance] * (classes - 1)),
-        ),
-        1,
-    ).to(chosen.device)
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore"
+        )  # MONAI's, of its own old arguments and of empty classes, which are left out here
+        found = torch.stack(
+            (
+                compute_hausdorff_distance(a, b, percentile=95),
+                compute_average_surface_distance(a, b, symmetric=True),
+                compute_surface_dice(a, b, [tolerance] * (classes - 1)),
+            ),
+            1,
+        ).to(chosen.device)
     return torch.where(both[:, None], found, math.nan).nanmean(2).float()

@@ -1,0 +1,105 @@
+"""A site's own topology changes what stays there, and nothing of what leaves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from polyward_client.site import Site, read_site
+from polyward_client.trainer.approve import make_approval
+from polyward_client.trainer.model import parts, shared_arrays, site_model
+from polyward_client.trainer.tasks.segmentation import SegmentationKind
+from polyward_shared.problems import Problem
+from polyward_shared.study import Study
+from tests.support.images import make_study, write_site
+
+NAMES = ("bright", "grade", "mask")
+OWN = {
+    "study": "",
+    "cascaded": '[topology]\nkind = "cascaded"',
+    "interacted": '[topology]\nkind = "interacted"\nunit = "nddr"',
+}
+
+
+def sited(folder: Path, own: str, tasks: tuple[str, ...] = NAMES, data: str = "") -> Site:
+    site = write_site(folder, tasks=tasks, images=5, toml=own)
+    if data:
+        site.path.write_text(site.path.read_text() + data)
+        return read_site(site.path)
+    return site
+
+
+def test_sites_with_their_own_topologies_share_one_encoder(tmp_path: Path) -> None:
+    study = make_study(tasks=NAMES)
+    sites = {name: sited(tmp_path / name, own) for name, own in OWN.items()}
+    approvals = {name: make_approval(study, site) for name, site in sites.items()}
+    assert len({approval.schema.digest for approval in approvals.values()}) == 1
+    models = {name: site_model(study, NAMES, site) for name, site in sites.items()}
+    wanted = shared_arrays(models["study"], study)
+    for model in models.values():
+        found = shared_arrays(model, study)
+        assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
+    assert ["interaction" in parts(model) for model in models.values()] == [False, False, True]
+    sizes = {name: sum(p.numel() for p in parts(model)["branches.bright"]) for name, model in models.items()}
+    assert len(set(sizes.values())) == 3, "each topology has its own branches"
+
+
+def test_a_sites_topology_replaces_the_studys(tmp_path: Path) -> None:
+    study = make_study(tasks=NAMES, topology={"kind": "cascaded"})
+    parallel = sited(tmp_path, '[topology]\nkind = "parallel"')
+    model, plain = site_model(study, NAMES, parallel), make_study(tasks=NAMES)
+    images = torch.rand(2, 1, 16, 16)
+    wanted = site_model(plain, NAMES, sited(tmp_path / "plain", ""))(images)
+    assert all(torch.equal(output, wanted[task]) for task, output in model(images).items())
+
+
+@pytest.mark.parametrize(
+    ("own", "words"),
+    [
+        ('[topology]\nkind = "cascaded"\ncascade = [{source = "area", target = "mask"}]', "found 'area'"),
+        (
+            '[topology]\nkind = "cascaded"\ncascade = [{source = "mask", target = "bright"}, '
+            '{source = "bright", target = "mask"}]',
+            "in a circle",
+        ),
+        ('[topology]\nkind = "parallel"\ninteract = [{tasks = ["bright", "mask"]}]', "has no such edges"),
+    ],
+)
+def test_a_topology_that_the_study_cannot_have_is_named_with_the_sites_file(
+    tmp_path: Path, own: str, words: str
+) -> None:
+    site = sited(tmp_path, own)
+    with pytest.raises(Problem, match=words) as caught:
+        make_approval(make_study(tasks=NAMES), site)
+    assert str(site.path) in str(caught.value)
+
+
+def test_where_branches_are_shared_all_need_the_same_edges(tmp_path: Path) -> None:
+    study = make_study(tasks=NAMES, sharing={"branches": "task"})
+    with pytest.raises(Problem, match="take the topology out"):
+        make_approval(study, sited(tmp_path, OWN["cascaded"]))
+    make_approval(study, sited(tmp_path / "without", ""))
+
+
+@pytest.mark.parametrize(
+    ("partial", "words"),
+    [('mask = ["liver"]', "expected classes of a segmentation task: lesion"), ('bright = ["1"]', "it has none")],
+)
+def test_classes_that_masks_do_not_have_are_named(tmp_path: Path, partial: str, words: str) -> None:
+    site = sited(tmp_path, "", data=f"[data.partial]\n{partial}\n")
+    with pytest.raises(Problem, match=words):
+        make_approval(make_study(tasks=NAMES), site)
+
+
+def test_a_site_that_labels_some_classes_shares_the_same_encoder(tmp_path: Path) -> None:
+    data = make_study(tasks=NAMES).model_dump(mode="json")
+    data["tasks"]["mask"]["classes"] = ["lesion", "vessel", "organ"]
+    study = Study.model_validate(data)
+    whole, part = sited(tmp_path / "whole", ""), sited(tmp_path, "", data='[data.partial]\nmask = ["vessel"]\n')
+    assert make_approval(study, part).schema == make_approval(study, whole).schema
+    kinds = [site_model(study, NAMES, site).kinds["mask"] for site in (whole, part)]
+    assert [kind.hidden for kind in kinds if isinstance(kind, SegmentationKind)] == [[], [1, 3]]
+    assert [kind.channels for kind in kinds] == [4, 4]
