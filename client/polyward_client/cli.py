@@ -62,6 +62,8 @@ def approve(site: SiteArgument, study: StudyArgument) -> None:
     width = 4 if wanted.wire.codec == "float32" else 2
     out.print(f"[bold]{wanted.id}[/]  digest {wanted.digest()}", soft_wrap=True)
     out.print(f"trains here: {', '.join(approval.tasks)}")
+    if (own := place.file.topology) is not None:
+        out.print(f"topology: {own.kind}, this site's own choice; the study's is {wanted.topology.kind}")
     groups = ", ".join(f"{name} ({len(approval.schema.group(name).arrays)} arrays)" for name in approval.schema.groups)
     each = approval.schema.size * width / 1e6
     out.print(

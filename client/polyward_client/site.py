@@ -27,7 +27,9 @@ class Data(Frozen):
     manifest: str = "manifest.csv"  # relative to root
     rows: dict[str, str] = Field(default_factory=dict)  # use only rows with these values, such as {site = "a"}
     columns: dict[TaskName, str] = Field(default_factory=dict)  # where the manifest names a task otherwise
-    partial: dict[TaskName, tuple[str, ...]] = Field(default_factory=dict)  # the classes that masks show, if not all
+    partial: dict[TaskName, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(
+        default_factory=dict
+    )  # the classes that masks show, if not all
 
 
 class Device(Frozen):

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from polyward_shared.encoders import Encoder, Positive, SegRes
 from polyward_shared.reading import Frozen, formed, read_toml
 from polyward_shared.tasks import Task, TaskName
-from polyward_shared.topologies import Topology, graph_of
+from polyward_shared.topologies import Graph, Topology, graph_of
 
 Name = Annotated[
     str, formed(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", "1 to 63 letters, digits, dots, underscores or dashes")
@@ -218,9 +218,7 @@ class Study(Frozen):
         return self
 
     def _check_tasks(self) -> None:
-        graph = graph_of(self.topology, self.tasks)
-        if any(edge.passes for edge in graph.cascades) and not self.branches.dropout:
-            raise ValueError("branches.dropout: found 0.0; uncertainty by dropout needs a share above 0, such as 0.2")
+        graph = self.graph(self.topology)
         if self.training.patience and "val" not in self.evaluation.splits:
             raise ValueError("training.patience: branches rest by their val loss; expected val in evaluation.splits")
         if graph.interactions and self.sharing.branches == "task":
@@ -243,6 +241,13 @@ class Study(Frozen):
                     f"tasks.{name}: a window shows a part of the image, and a task of the kind {task.kind!r} needs "
                     "the whole; expected image.window only with tasks that answer for each place"
                 )
+
+    def graph(self, topology: Topology) -> Graph:
+        """The edges that a topology, the study's or a site's own, makes of its tasks. Raises ValueError."""
+        graph = graph_of(topology, self.tasks)
+        if any(edge.passes for edge in graph.cascades) and not self.branches.dropout:
+            raise ValueError("branches.dropout: found 0.0; uncertainty by dropout needs a share above 0, such as 0.2")
+        return graph
 
     def canonical(self) -> str:
         """The study as one line of JSON in which equal studies are equal, defaults filled in."""

@@ -7,9 +7,9 @@ restricted to `[a-z][a-z0-9_]*` and may not be a name that `torch.nn.ModuleDict`
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from polyward_shared.reading import Frozen
 
@@ -124,6 +124,15 @@ class Segmentation(_Task):
     ignore: int | None = Field(default=None, ge=1, le=255)  # the mask's value for places that nobody judged
     loss: Literal["dice_ce", "dice_focal", "tversky"] = "dice_ce"
     surface: Pixels | None = None  # tolerance in pixels; when set, distances of surfaces are measured too
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.ignore is not None and self.ignore <= len(self.classes):
+            raise ValueError(
+                f"ignore: found {self.ignore}, which is the label of {self.classes[self.ignore - 1]!r}; expected a "
+                f"value above {len(self.classes)}"
+            )
+        return self
 
 
 class Landmark(_Task):

@@ -47,3 +47,10 @@ def test_every_kind_has_a_main_metric_and_a_loss() -> None:
     assert set(kinds) == set(METRICS)
     assert all(names[-1] == "loss" and len(set(names)) == len(names) for names in METRICS.values())
     assert {name for names in METRICS.values() for name in names} >= LOWER_IS_BETTER
+
+
+def test_the_value_for_unjudged_places_is_no_class() -> None:
+    text = {"kind": "segmentation", "classes": ["liver", "spleen"]}
+    assert TASK.validate_python({**text, "ignore": 3})
+    with pytest.raises(ValidationError, match="which is the label of 'spleen'; expected a value above 2"):
+        TASK.validate_python({**text, "ignore": 2})

@@ -7,7 +7,6 @@ from polyward_client.site import Site
 from polyward_client.trainer.model import schema_of, site_model
 from polyward_shared.problems import Problem
 from polyward_shared.study import Study
-from polyward_shared.topologies import graph_of
 
 
 def make_approval(study: Study, site: Site) -> Approval:
@@ -41,6 +40,6 @@ def _check_topology(study: Study, site: Site) -> None:
             remedy="take the topology out of the site's file",
         )
     try:
-        graph_of(site.file.topology or study.topology, study.tasks)
+        study.graph(site.file.topology or study.topology)
     except ValueError as error:
         raise Problem(str(site.path), str(error)) from None

@@ -65,6 +65,10 @@ def test_a_sites_topology_replaces_the_studys(tmp_path: Path) -> None:
             '{source = "bright", target = "mask"}]',
             "in a circle",
         ),
+        (
+            '[topology]\nkind = "cascaded"\ncascade = [{source = "mask", target = "bright", passes = 5}]',
+            "uncertainty by dropout needs a share above 0",
+        ),
         ('[topology]\nkind = "parallel"\ninteract = [{tasks = ["bright", "mask"]}]', "has no such edges"),
     ],
 )
