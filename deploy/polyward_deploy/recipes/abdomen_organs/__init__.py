@@ -1,0 +1,1 @@
+"""The recipe `abdomen_organs`; see its README."""

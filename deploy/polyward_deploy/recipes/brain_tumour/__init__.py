@@ -1,0 +1,1 @@
+"""The recipe `brain_tumour`; see its README."""

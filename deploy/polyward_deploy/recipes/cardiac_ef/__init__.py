@@ -1,0 +1,1 @@
+"""The recipe `cardiac_ef`; see its README."""

@@ -1,0 +1,1 @@
+"""The recipe `chest_findings`; see its README."""

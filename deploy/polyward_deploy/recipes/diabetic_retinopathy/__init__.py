@@ -1,0 +1,1 @@
+"""The recipe `diabetic_retinopathy`; see its README."""

@@ -1,0 +1,1 @@
+"""The recipe `nuclei_pannuke`; see its README."""

@@ -1,0 +1,1 @@
+"""The recipe `skin_lesion`; see its README."""

@@ -1,0 +1,1 @@
+"""The recipe `slide_grade`; see its README."""

@@ -1,0 +1,1 @@
+"""The recipe `spine_landmarks`; see its README."""
