@@ -16,7 +16,7 @@ from polyward_deploy.recipes.writing import columns_of, write_recipe
 from polyward_shared.problems import Problem
 
 FOLDER = "generated"  # below the folder of the results
-SHOWN = 24  # letters of the cited system
+WIDE = 110  # columns of a terminal
 NOTE = "recipe.txt"  # what the data in it were made from; written last
 
 
@@ -25,21 +25,21 @@ def all_recipes(wanted: Sequence[str] | None) -> list[Recipe]:
     return [find(name) for name in wanted or names()]
 
 
-def recipe_table(recipes: Sequence[Recipe]) -> Table:
-    """One line for each recipe."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+def recipe_table(recipes: Sequence[Recipe], *, width: int) -> Table:
+    """One line for each recipe; with the system that it follows where the terminal has room for that."""
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in ("recipe", "area", "tasks", "topology", "form"):
         table.add_column(heading, no_wrap=True)
-    table.add_column("follows", overflow="fold", min_width=8)
+    wide = width >= WIDE
+    if wide:
+        table.add_column("follows", overflow="fold")
     for recipe in recipes:
         study = recipe.study
         kinds = Counter(task.kind for task in study.tasks.values())
         tasks = "\n".join(f"{count} {kind}" if count > 1 else kind for kind, count in kinds.items())
         form = f"{len(study.image.size)}D {study.encoder.kind}"
-        follows = recipe.facts.system or "-"
-        table.add_row(
-            recipe.name, recipe.facts.area, tasks, study.topology.kind, form, follows.partition(" (")[0][:SHOWN]
-        )
+        follows = [(recipe.facts.system or "-").partition(" (")[0]] if wide else []
+        table.add_row(recipe.name, recipe.facts.area, tasks, study.topology.kind, form, *follows)
     return table
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from polyward_deploy.recipes.drawing import scanned
 from polyward_deploy.recipes.patients import Label, Patient, View
 from polyward_shared.problems import Problem
 from polyward_shared.study import Study
-from polyward_shared.tasks import Multilabel, Survival, Synthesis, Task
+from polyward_shared.tasks import Multilabel, Segmentation, Survival, Synthesis, Task
 
 # Dealt in turn along the order of illness: small sites still have enough cases to measure on.
 SPLITS = ("train", "test", "train", "val", "train", "train", "val", "train", "test", "train")
@@ -109,7 +109,7 @@ def _write_site(folder: Path, recipe: Recipe, site: RecipeSite, count: int, seed
         row |= {column: each.view.columns.get(column, "") for column in further}
         for task in site.tasks:
             present = kept[task][number] and task in each.view.labels
-            row |= _cells(folder, each, task, study.tasks[task]) if present else {}
+            row |= _cells(folder, each, task, study.tasks[task], site.partial.get(task, ())) if present else {}
         rows.append(row)
     columns = [column for task in site.tasks for column in columns_of(task, study.tasks[task])]
     write_manifest(folder, list(dict.fromkeys([*further, *columns])), rows)
@@ -144,9 +144,11 @@ def _kept(placed: list[_Placed], site: RecipeSite, task: str, seed: int) -> NDAr
     return kept
 
 
-def _cells(folder: Path, each: _Placed, name: str, task: Task) -> dict[str, str]:
-    """The cells of one label; a mask or another image is written to its own file."""
+def _cells(folder: Path, each: _Placed, name: str, task: Task, shown: Sequence[str]) -> dict[str, str]:
+    """The cells of one label; a mask, with the shown classes or with all, or another image is written to a file."""
     label: Label = each.view.labels[name]
+    if shown and isinstance(task, Segmentation) and isinstance(label, np.ndarray):
+        label = np.where(np.isin(label, [task.classes.index(one) + 1 for one in shown]), label, 0)
     if isinstance(label, Mapping):
         return dict(label)
     columns = columns_of(name, task)
