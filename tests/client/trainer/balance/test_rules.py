@@ -12,7 +12,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from torchjd.aggregation import AlignedMTLWeighting, IMTLGWeighting, MGDAWeighting, PCGradWeighting
+from torchjd.aggregation import (
+    AlignedMTLWeighting,
+    CAGradWeighting,
+    IMTLGWeighting,
+    MGDAWeighting,
+    PCGradWeighting,
+    UPGradWeighting,
+)
 
 from polyward_client.trainer.balance import rules
 
@@ -123,6 +130,14 @@ def test_cagrad_is_the_best_step_of_a_grid(rows: Array) -> None:
     worst = (rows @ step).min()  # strong duality: the best worst-case gain is the lowest dual cost
     assert worst == pytest.approx(lowest, abs=2e-3)
     assert worst <= lowest + 1e-9
+
+
+@pytest.mark.parametrize("rows", [OPPOSED, EASY, gradients(8, 3), gradients(9, 2), gradients(10, 4)])
+def test_cagrad_and_upgrad_agree_with_torchjd(rows: Array) -> None:
+    """Theirs are solved to a tolerance, and upgrad's Gramian has 1e-4 added to its diagonal."""
+    gram = rows @ rows.T
+    assert rules.cagrad(gram, 0.4) == pytest.approx(theirs(CAGradWeighting(c=0.4), gram), abs=1e-4)
+    assert rules.upgrad(gram) == pytest.approx(theirs(UPGradWeighting(), gram), abs=5e-4)
 
 
 def test_cagrad_with_no_room_is_the_mean() -> None:
