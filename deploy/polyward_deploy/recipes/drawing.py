@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import CubicSpline
+from scipy.interpolate import make_interp_spline
 
 from polyward_deploy.phantoms import Scanner, Values, Vector, ellipsoid, paint, scan, texture
 
@@ -62,8 +62,8 @@ def bumpy(
 
 def spline(points: Sequence[Point], steps: int = 24) -> NDArray[np.float64]:
     """A smooth curve [steps, dimensions] through at least two points."""
-    places = np.linspace(0, 1, len(points))
-    curve: NDArray[np.float64] = CubicSpline(places, np.asarray(points, float))(np.linspace(0, 1, steps))
+    places, degree = np.linspace(0, 1, len(points)), min(3, len(points) - 1)
+    curve: NDArray[np.float64] = make_interp_spline(places, np.asarray(points, float), degree)(np.linspace(0, 1, steps))
     return curve
 
 
