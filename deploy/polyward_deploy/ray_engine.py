@@ -20,7 +20,7 @@ from polyward_client.gate.gate import Gate
 from polyward_client.site import read_site
 from polyward_client.trainer.trainer import LocalTrainer
 from polyward_deploy.arms import Arm
-from polyward_deploy.simulate import Watch, open_site, registry_with
+from polyward_deploy.simulate import TRIES, Watch, open_site, registry_with
 from polyward_server.exchange import Presence
 from polyward_server.federation import Federation
 from polyward_server.ledger import Ledger
@@ -58,7 +58,8 @@ def run_on_ray(
             nodes = _who_is_who(grid, names)
             here = {name: Presence(online=True, since=0.0) for name in names}
             ledger.queue(study)
-            run_study(study, Federation(grid, lambda: here, lambda: nodes, ledger, registry_with(folder, start)))
+            registry = registry_with(folder, start)
+            run_study(study, Federation(grid, lambda: here, lambda: nodes, ledger, registry, tries=TRIES))
             ledger.set_state(study.digest(), "finished")
         except Exception as error:  # Flower would log it and call the run done; the caller must see it
             trouble.append(error)

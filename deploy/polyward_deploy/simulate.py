@@ -26,6 +26,8 @@ from polyward_server.rounds import run_study
 from polyward_shared.problems import Problem
 from polyward_shared.study import Study
 
+TRIES = 3  # of a round without a quorum: nobody mends a site while a simulation runs
+
 
 @dataclass(frozen=True, slots=True)
 class Watch:
@@ -81,7 +83,10 @@ def _run(
     try:
         here = _always_here(nodes)
         ledger.queue(study)
-        run_study(study, Federation(grid, lambda: here, lambda: nodes, ledger, registry_with(folder, start)))
+        federation = Federation(
+            grid, lambda: here, lambda: nodes, ledger, registry_with(folder, start), tries=TRIES
+        )
+        run_study(study, federation)
         ledger.set_state(study.digest(), "finished")
     finally:
         grid.close()

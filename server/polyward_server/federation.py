@@ -29,6 +29,7 @@ class Federation:
     ledger: Ledger
     registry: Registry
     stopped: Callable[[], bool] = lambda: False
+    tries: int | None = None  # of a round without a quorum; for simulations, where what failed fails again
 
     def members(self, study: str) -> dict[str, Member]:
         """The sites that take part and may be asked now."""

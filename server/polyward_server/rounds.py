@@ -23,7 +23,7 @@ from polyward_server.orders import Orders
 from polyward_shared.codec import BYTES_PER_VALUE, decode, encode
 from polyward_shared.messages import Kind, Metric, Report, Stage
 from polyward_shared.norms import distance
-from polyward_shared.problems import Code
+from polyward_shared.problems import Code, Problem
 from polyward_shared.schema import ENCODER, Schema
 from polyward_shared.study import Study
 from polyward_shared.tasks import METRICS
@@ -36,19 +36,22 @@ AT_THE_END = frozenset({Stage.FINAL})
 def run_study(study: Study, federation: Federation) -> bool:
     """Runs the study from where it stands; True when it is finished, False when it was stopped.
 
-    Raises whatever the grid raises when the way to the sites is lost; call again with a new grid.
+    Raises whatever the grid raises when the way to the sites is lost; call again with a new grid. Raises `Problem` when
+    a round had no quorum as many times as the federation tries.
     """
     digest, ledger = study.digest(), federation.ledger
     last = ledger.last_round(digest)
+    missed = 0  # turns in succession without a quorum
     while last is None:
         if federation.stopped():
             return False
         last = begin(study, federation)
         if last is None:
-            ledger.note(Event(digest, 0, "", "waiting", "no quorum for the first state"))
-            time.sleep(RETRY_SECONDS)
+            missed += 1
+            _wait(study, federation, 0, missed, "no quorum for the first state")
     shared = load(federation.registry, last)
     held: dict[str, str] = {}
+    missed = 0
     asked = dict.fromkeys(ledger.members(digest), time.monotonic())
     while last.number < study.rounds:
         if federation.stopped():
@@ -56,12 +59,30 @@ def run_study(study: Study, federation: Federation) -> bool:
         admit(study, federation, shared, asked)
         done = _round(study, federation, shared, last, held)
         if done is None:
-            ledger.note(Event(digest, last.number + 1, "", "waiting", "no quorum"))
-            time.sleep(RETRY_SECONDS)
+            missed += 1
+            _wait(study, federation, last.number + 1, missed, "no quorum")
             continue
-        shared, last = done
+        (shared, last), missed = done, 0
     _finish(study, federation, shared, last, held)
     return True
+
+
+def _wait(study: Study, federation: Federation, number: int, missed: int, why: str) -> None:
+    """Notes that the quorum was missed, and waits for people to mend it; or gives up, with what sites refused."""
+    digest = study.digest()
+    federation.ledger.note(Event(digest, number, "", "waiting", why))
+    if federation.tries is None or missed < federation.tries:
+        time.sleep(RETRY_SECONDS)
+        return
+    events = (event for _, event in federation.ledger.events_after(0, digest))
+    refused = {event.site: event.detail for event in events if event.round == number and event.what == "refused"}
+    said = ", ".join(f"{site}: {code}" for site, code in sorted(refused.items())) or "nobody refused"
+    raise Problem(
+        f"{study.id}, round {number}",
+        f"{why} in {missed} turns ({said})",
+        expected=f"answers of {study.participation.quorum} sites",
+        remedy="the sites' logs say more than these codes; mend it and run again, finished work is kept",
+    )
 
 
 def _round(

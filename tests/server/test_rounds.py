@@ -363,6 +363,19 @@ def test_no_quorum_waits_and_loses_nothing(tmp_path: Path) -> None:
         assert toy.credited() == {1: ["a", "b", "c"], 2: ["a", "c"]}
 
 
+def test_a_simulation_gives_up_with_what_the_sites_refused(tmp_path: Path) -> None:
+    def fail(event: Event) -> None:
+        if event.what == "committed" and event.round == 1:
+            toy.trainers["b"].fail, toy.trainers["c"].fail = Code.DATA, Code.OUT_OF_MEMORY
+
+    with ToyFederation(tmp_path, toy_study(rounds=2), TOYS, heard=fail, tries=2) as toy:
+        with pytest.raises(Problem, match=r"round 2: no quorum in 2 turns \(b: data, c: out-of-memory\)"):
+            toy.run()
+        assert toy.seen("waiting") == [(2, "", "no quorum")] * 2
+        toy.trainers["b"].fail = toy.trainers["c"].fail = None
+        assert toy.run(), "what was finished is kept"
+
+
 def test_a_quorum_of_a_task_counts_its_owners(tmp_path: Path) -> None:
     def mend(event: Event) -> None:
         if event.what == "committed" and event.round == 0:

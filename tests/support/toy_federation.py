@@ -54,8 +54,10 @@ class ToyFederation:
         workers: int = 2,
         lies: Mapping[str, Callable[[Report], Report]] | None = None,
         heard: Callable[[Event], None] = lambda _: None,
+        tries: int | None = None,
     ) -> None:
         self.study = study
+        self.tries = tries
         self.trainers: dict[str, ToyTrainer] = {}
         gates: dict[str, Gate] = {}
         for name, toy in toys.items():
@@ -83,7 +85,13 @@ class ToyFederation:
     def run(self) -> bool:
         self.ledger.queue(self.study)
         federation = Federation(
-            self.grid, lambda: self.here, lambda: self.nodes, self.ledger, self.registry, lambda: self.stopped
+            self.grid,
+            lambda: self.here,
+            lambda: self.nodes,
+            self.ledger,
+            self.registry,
+            lambda: self.stopped,
+            tries=self.tries,
         )
         return run_study(self.study, federation)
 

@@ -73,6 +73,11 @@ class Dataset:
         places = self.splits[split]
         return places if task is None else places[self.labelled[task][places]]
 
+    def training_targets(self, task: str) -> Tensor:
+        """The targets of the training cases that are labelled for a task, on the CPU."""
+        rows = self.rows[task][torch.from_numpy(self.cases("train", task))]
+        return self.targets[task][rows].cpu()
+
     def batch(self, places: Indices, device: torch.device) -> Batch:
         index = torch.from_numpy(places)
         targets, labelled, counts, groups = {}, {}, {}, {}
@@ -226,14 +231,6 @@ def windows(batch: Batch, kinds: Kinds, size: tuple[int, ...], generator: np.ran
         for task, target in batch.targets.items()
     }
     return replace(batch, images=cut(batch.images), targets=targets)
-
-
-def target_statistics(dataset: Dataset, task: str) -> tuple[float, float]:
-    """Mean and spread of a regression task's training labels; the spread of equal labels is 1."""
-    rows = dataset.rows[task][torch.from_numpy(dataset.cases("train", task))]
-    values = dataset.targets[task].cpu()[rows].double()
-    spread = float(values.std(correction=0)) if len(values) else 0.0
-    return float(values.mean()) if len(values) else 0.0, spread or 1.0
 
 
 def _cut(values: Tensor, corners: Indices, size: tuple[int, ...]) -> Tensor:

@@ -87,10 +87,6 @@ class MultiTaskModel(nn.Module):
         """Best validation loss so far, and the measured rounds since then [2]."""
         return self.branches[task].get_buffer("progress")
 
-    def scale(self, task: str) -> Tensor:
-        """Mean and spread [2] of a regression task's training labels at this site."""
-        return self.head(task).get_buffer("target")
-
 
 def site_model(study: Study, tasks: Sequence[str], site: Site) -> MultiTaskModel:
     """The model as this site wants it."""

@@ -16,7 +16,6 @@ from polyward_client.trainer.dataset import (
     Batch,
     Dataset,
     epoch_batches,
-    target_statistics,
     varied,
     windows,
 )
@@ -32,7 +31,6 @@ from polyward_shared.problems import Code, Refused
 from polyward_shared.schema import BRANCHES, ENCODER
 from polyward_shared.seeds import seed_for
 from polyward_shared.study import Study
-from polyward_shared.tasks import Regression
 
 PRECISIONS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -264,10 +262,10 @@ def freeze(model: MultiTaskModel, *, moving: set[str]) -> None:
 
 
 def fit_statistics(model: MultiTaskModel, data: Dataset) -> None:
-    """Standardises regression targets and side inputs by this site's training cases."""
-    for name in model.tasks:
-        if isinstance(model.study.tasks[name], Regression):
-            model.scale(name).copy_(torch.tensor(target_statistics(data, name)))
+    """Lets heads and side inputs know this site's training cases, such as the mean and spread of a number."""
+    for name, kind in model.kinds.items():
+        if kind.level == "image":
+            kind.fit(model.head(name), data.training_targets(name))
     if data.side is not None:
         model.input_adapter.fit(data.side[torch.from_numpy(data.cases("train"))])
 

@@ -55,12 +55,12 @@ def test_ordinal_counts_passed_thresholds() -> None:
 
 
 def test_regression_is_in_the_labels_unit() -> None:
-    MODEL.scale("area").copy_(torch.tensor([10.0, 2.0]))
+    MODEL.head("area").get_buffer("target").copy_(torch.tensor([10.0, 2.0]))
     found = measured("area", [[0.0], [1.0]], [10.0, 14.0])
     assert found["mae"] == (1.0, 2)
     assert found["r2"] == (0.5, 2)
     assert "r2" not in measured("area", [[0.0]], [10.0])
-    MODEL.scale("area").copy_(torch.tensor([0.0, 1.0]))
+    MODEL.head("area").get_buffer("target").copy_(torch.tensor([0.0, 1.0]))
 
 
 def test_dice_rests_on_images_with_a_lesion() -> None:

@@ -49,7 +49,7 @@ def test_a_task_without_labels_is_absent() -> None:
 def test_losses_by_hand(task: str, output: Any, target: Any, wanted: float) -> None:
     study = make_study()
     model = MultiTaskModel(study, tuple(TASKS))
-    model.scale("area").copy_(torch.tensor([4.0, 2.0]))
+    model.head("area").get_buffer("target").copy_(torch.tensor([4.0, 2.0]))
     found = case_losses(model, task, torch.tensor(output), torch.tensor(target))
     assert found.tolist() == pytest.approx([wanted])
 

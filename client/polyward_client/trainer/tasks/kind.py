@@ -64,9 +64,12 @@ class TaskKind(ABC):
         """The last layer of an image-level branch, [batch, features] -> [batch, channels]."""
         return nn.Linear(features, self.channels)
 
+    def fit(self, head: nn.Module, targets: Tensor) -> None:  # noqa: B027  # most heads have no buffers
+        """Sets an image-level head's buffers, which stay at the site, from the training cases' targets [n, ...]."""
+
     @abstractmethod
     def losses(self, output: Tensor, target: Tensor, head: nn.Module) -> Tensor:
-        """One loss for each case [batch]."""
+        """One loss for each case [batch], 0 or more: balancers take logarithms and ratios of them."""
 
     # What a cascade passes on
 

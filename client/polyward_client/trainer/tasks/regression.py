@@ -27,6 +27,12 @@ class RegressionKind(TaskKind):
     def head(self, features: int) -> nn.Module:
         return Standardised(features)
 
+    def fit(self, head: nn.Module, targets: Tensor) -> None:
+        values = targets.double()
+        spread = float(values.std(correction=0)) if len(values) else 0.0
+        mean = float(values.mean()) if len(values) else 0.0
+        head.get_buffer("target").copy_(torch.tensor([mean, spread or 1.0]))
+
     def losses(self, output: Tensor, target: Tensor, head: nn.Module) -> Tensor:
         mean, spread = head.get_buffer("target")
         return F.smooth_l1_loss(output[:, 0], (target - mean) / spread, reduction="none")
