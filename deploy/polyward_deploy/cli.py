@@ -103,6 +103,41 @@ def run(
 
 
 @app.command()
+def topologies(
+    study: Annotated[Path, typer.Argument(help="a study.toml")],
+    names: Annotated[
+        str, typer.Option("--topologies", help="some of single, parallel, cascaded, interacted, hybrid; with commas")
+    ] = "single,parallel,cascaded,interacted,hybrid",
+    seeds: Annotated[str, typer.Option(help="whole numbers with commas; each repeats every topology")] = "0,1,2",
+    sites: Annotated[
+        list[Path] | None, typer.Option("--site", help="a site.toml; all of sites/*.toml beside the study if absent")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--out", help="where results go; out/<study id>-topologies if absent")
+    ] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="instead of the study's own")] = None,
+    workers: WorkersOption = CORES,
+) -> None:
+    """Train a study in several topologies with several seeds, side by side; goes on where it was interrupted."""
+    from polyward_deploy.topologies.averages import write_comparison
+    from polyward_deploy.topologies.page import write_page
+    from polyward_deploy.topologies.plan import arrangements_of, seeds_of
+    from polyward_deploy.topologies.runs import compare_topologies
+    from polyward_deploy.topologies.terminal import print_comparison
+
+    chosen, numbers = arrangements_of(names), seeds_of(seeds)
+    wanted = read_study(study)
+    if rounds is not None:
+        wanted = wanted.model_copy(update={"rounds": rounds})
+    target = folder or Path("out") / f"{wanted.id}-topologies"
+    files = _site_files(wanted, study, sites)
+    comparison = compare_topologies(wanted, files, chosen, numbers, target, workers=workers, talk=talk)
+    write_comparison(target, comparison)
+    print_comparison(out, comparison)
+    out.print(f"page: {write_page(target, comparison)}")
+
+
+@app.command()
 def recipes(
     names: Annotated[list[str] | None, typer.Argument(metavar="[recipe:NAME]...", help="all if absent")] = None,
     trial: Annotated[bool, typer.Option("--try", help="train two rounds of each and check what they left")] = False,
@@ -111,7 +146,7 @@ def recipes(
     """List the ready studies, or try them; `run recipe:NAME` trains one on generated images."""
     chosen = all_recipes(names)
     if not trial:
-        out.print(recipe_table(chosen))
+        out.print(recipe_table(chosen, width=out.width))
         return
     from polyward_deploy.recipes.trial import try_all
 

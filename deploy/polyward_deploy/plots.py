@@ -112,7 +112,7 @@ def heat_map(cells: Sequence[Cell], tasks: Sequence[str]) -> Markup:
         for cell in cells:
             _tile(axes, cell, tasks.index(cell.task), sites.index(cell.site))
         described = [f"{c.site} {c.task} {shown(c.gain, c.digits, signed=True)}" for c in cells if c.gain is not None]
-        return _svg(
+        return svg(
             figure, f"Gain of federated over local-only training: {', '.join(described) or 'none known'}.", "gain"
         )
 
@@ -173,7 +173,7 @@ def _curve(rows: Sequence[Row], style: Mapping[str, int], rounds: int) -> Markup
         axes.set_xticks([*ticks, (rounds + 0.8 + last) / 2], [*(f"{t:.0f}" for t in ticks), "end"])
         axes.set_xlim(0.6, last + 0.3)
         axes.yaxis.set_major_locator(MaxNLocator(5))
-        return _svg(figure, _described(rows, style, metric), f"curve-{task}")
+        return svg(figure, _described(rows, style, metric), f"curve-{task}")
 
 
 def _ends(rows: Sequence[Row], sites: Sequence[str], rounds: int) -> dict[str, float]:
@@ -201,7 +201,7 @@ def _counts(rows: Iterable[Row]) -> str:
     return f"{min(counts)}" if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
 
 
-def _svg(figure: Figure, description: str, name: str) -> Markup:
+def svg(figure: Figure, description: str, name: str) -> Markup:
     """The drawing as an element of a page: colours from the theme, ids of its own, no namespaces to fetch."""
     buffer = io.StringIO()
     figure.savefig(

@@ -5,28 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import groupby
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
-
 from polyward_deploy.arms import Arm
+from polyward_deploy.pages import date, template
 from polyward_deploy.plots import curves, heat_map
-from polyward_deploy.results import ABSENT, ARM_NAMES, Cell, Results, Turn, shown, table, verdict
-from polyward_shared.tasks import LOWER_IS_BETTER
-
-METRIC_NAMES = {
-    "auroc": "AUROC",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_f1": "macro F1",
-    "kappa": "weighted kappa",
-    "mae": "mean absolute error",
-    "r2": "R²",
-    "dice": "Dice",
-    "loss": "loss",
-}
+from polyward_deploy.results import ABSENT, ARM_NAMES, Cell, Results, Turn, table, verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,27 +51,12 @@ def write_report(folder: Path, results: Results) -> Path:
 
 def page(results: Results) -> str:
     """The page's text; the same results give the same text."""
-    environment = Environment(
-        loader=PackageLoader("polyward_deploy"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        figure=shown,
-        metric=lambda name: METRIC_NAMES.get(name, name),
-        arrow=_arrow,
-        amount=_amount,
-        duration=_duration,
-        breakable=_breakable,
-    )
     cells = table(results)
     rounds = [_arm_rounds(arm, results.turns) for arm in ("federated", "fedavg", "local")]
-    return environment.get_template("report.html.j2").render(
+    return template("report.html.j2").render(
         results=results,
         study=results.study,
-        started=_date(results.started),
+        started=date(results.started),
         absent=ABSENT,
         arms=ARM_NAMES,
         by_site=[(site, list(group)) for site, group in groupby(cells, lambda cell: cell.site)],
@@ -116,39 +86,3 @@ def _arm_rounds(arm: Arm, turns: Sequence[Turn]) -> ArmRounds:
         )
         lines.append(RoundLine(number, seconds, down, up, digest))
     return ArmRounds(arm, tuple(lines), tuple({turn.site: turn.digest for turn in own if turn.site}.items()))
-
-
-def _amount(count: int) -> str:
-    """Bytes as people read them; a dash where nothing crossed."""
-    if not count:
-        return ABSENT
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count} B"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
-
-
-def _arrow(metric: str) -> str:
-    return "↓" if metric in LOWER_IS_BETTER else "↑"
-
-
-def _breakable(name: str) -> Markup:
-    """The name, with a line break allowed after each underscore."""
-    return Markup("_<wbr>").join(escape(part) for part in name.split("_"))
-
-
-def _date(text: str) -> str:
-    """The date without fractions of seconds, as it is where it cannot be read."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return text
-    return f"{moment.day} {moment:%B %Y, %H:%M} {moment.tzname() or ''}".strip()

@@ -263,10 +263,10 @@ def write_results(folder: Path, results: Results) -> None:
     """`results.json` with everything, `metrics.csv` with every row, `table.csv` with the cells."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.json").write_text(results.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    _write_csv(folder / "metrics.csv", [f.name for f in fields(Row)], map(astuple, results.rows))
+    write_csv(folder / "metrics.csv", [f.name for f in fields(Row)], map(astuple, results.rows))
     ends = [f"{arm}_{end}" for arm in ARM_NAMES for end in ("low", "high")]
     header = ["site", "task", "metric", "count", *ARM_NAMES, "gain", *ends]
-    _write_csv(folder / "table.csv", header, map(_line, table(results)))
+    write_csv(folder / "table.csv", header, map(_line, table(results)))
 
 
 def read_results(folder: Path) -> Results:
@@ -302,7 +302,7 @@ def _line(cell: Cell) -> tuple[object, ...]:
     return cell.site, cell.task, cell.metric, cell.count, *figures, cell.gain, *ends
 
 
-def _write_csv(path: Path, header: list[str], lines: Iterable[tuple[object, ...]]) -> None:
+def write_csv(path: Path, header: list[str], lines: Iterable[tuple[object, ...]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)

@@ -83,9 +83,7 @@ def _run(
     try:
         here = _always_here(nodes)
         ledger.queue(study)
-        federation = Federation(
-            grid, lambda: here, lambda: nodes, ledger, registry_with(folder, start), tries=TRIES
-        )
+        federation = Federation(grid, lambda: here, lambda: nodes, ledger, registry_with(folder, start), tries=TRIES)
         run_study(study, federation)
         ledger.set_state(study.digest(), "finished")
     finally:

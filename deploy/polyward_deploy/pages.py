@@ -1,0 +1,85 @@
+"""What all pages have in common: the templates' environment, and how figures, metrics, bytes and times are written."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup, escape
+
+from polyward_deploy.results import ABSENT, shown
+from polyward_shared.tasks import LOWER_IS_BETTER
+
+METRIC_NAMES = {
+    "auroc": "AUROC",
+    "macro_auroc": "macro AUROC",
+    "c_index": "C index",
+    "cldice": "clDice",
+    "iou": "IoU",
+    "psnr": "PSNR",
+    "ssim": "SSIM",
+    "rmse": "root mean squared error",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "kappa": "weighted kappa",
+    "mae": "mean absolute error",
+    "r2": "R²",
+    "dice": "Dice",
+    "loss": "loss",
+}
+
+
+def template(name: str) -> Template:
+    """A template of this package, with the filters that pages use. What it is given is escaped."""
+    environment = Environment(
+        loader=PackageLoader("polyward_deploy"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        figure=shown,
+        metric=lambda name: METRIC_NAMES.get(name, name.replace("_", " ")),
+        arrow=_arrow,
+        amount=_amount,
+        duration=_duration,
+        breakable=_breakable,
+    )
+    return environment.get_template(name)
+
+
+def _amount(count: int) -> str:
+    """Bytes as people read them; a dash where nothing crossed."""
+    if not count:
+        return ABSENT
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} B"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def _arrow(metric: str) -> str:
+    return "↓" if metric in LOWER_IS_BETTER else "↑"
+
+
+def _breakable(name: str) -> Markup:
+    """The name, with a line break allowed after each underscore."""
+    return Markup("_<wbr>").join(escape(part) for part in name.split("_"))
+
+
+def date(text: str) -> str:
+    """The date without fractions of seconds, as it is where it cannot be read."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    return f"{moment.day} {moment:%B %Y, %H:%M} {moment.tzname() or ''}".strip()
