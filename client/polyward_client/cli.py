@@ -148,5 +148,20 @@ def _sent_table(place: Site, entries: list[dict[str, object]]) -> Table:
     return table
 
 
+@app.command()
+def learning(
+    site: SiteArgument,
+    state: Annotated[
+        Path | None, typer.Option(help="the site's folder, if it is not its own: <results>/federated/sites/NAME")
+    ] = None,
+) -> None:
+    """Show how training goes here: each task's loss, its weight, and which tasks pull apart. Nothing of it leaves."""
+    place = read_site(site, state=state)
+    from polyward_client.trainer.learning import print_learning
+
+    if not print_learning(place, out):
+        talk.print(f"nothing has been trained at {place.name} yet")
+
+
 def main() -> None:
     run_app(app)
