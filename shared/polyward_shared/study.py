@@ -121,7 +121,7 @@ class Training(Frozen):
     branch_epochs: Positive = 1  # fedrep: of the branches, before the encoder moves
     final_epochs: int = Field(default=3, ge=0)  # of the branches, after the last round
     batch: Positive = 8
-    accumulate: Positive = 1  # batches whose gradients make one step
+    accumulate: Positive = 1  # batches whose gradients make one step; each counts the same, whatever labels it holds
     optimiser: Literal["adamw", "sgd", "acqn_like"] = "adamw"
     learning_rate: Rate = 1e-3
     branch_learning_rate: Rate = 2e-3
@@ -130,7 +130,7 @@ class Training(Frozen):
     weight_decay: float = Field(default=1e-4, ge=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)  # sgd only
     gradient_clip: float = Field(default=1.0, gt=0)  # norm, per part
-    augmentation: Augmentation = "light"
+    augmentation: Augmentation = "light"  # all but none, radiograph and ct mirror left and right
     patience: int = Field(default=0, ge=0)  # measured rounds without a better val loss until a branch rests; 0: never
     empty_mask: Literal["smooth", "skip", "keep"] = "smooth"  # Dice on images without foreground
 
@@ -225,6 +225,11 @@ class Study(Frozen):
             raise ValueError(
                 "sharing.branches: found 'task', but branches that exchange features at their site are fitted to its "
                 "other tasks; expected 'site', or a topology without interactions"
+            )
+        columns = sorted({column for task in self.tasks.values() if (column := getattr(task, "group", None))})
+        if len(columns) > 1:
+            raise ValueError(
+                f"tasks: found the groups {', '.join(columns)}; expected one column, since a batch holds whole groups"
             )
         for name, task in self.tasks.items():
             if unknown := [side for side in task.side if side not in self.side]:

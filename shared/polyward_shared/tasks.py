@@ -63,6 +63,15 @@ class _Pooled(_Task):
     group: str | None = None  # the manifest's column that says which images belong together, such as patient_id
     pooling: Literal["mean", "attention"] = "mean"  # how the images of a group become one answer
 
+    @model_validator(mode="after")
+    def _grouped(self) -> Self:
+        if self.pooling != "mean" and self.group is None:
+            raise ValueError(
+                f"pooling: found {self.pooling!r} without a group; expected `group`, the manifest's column that says "
+                "which images belong together"
+            )
+        return self
+
 
 class Binary(_Pooled):
     """One logit; the column holds 0 or 1."""

@@ -15,16 +15,16 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from polyward_shared.reading import Frozen
-from polyward_shared.tasks import Task, TaskName
+from polyward_shared.tasks import Detection, Landmark, Multilabel, Regression, Survival, Synthesis, Task, TaskName
 
 Gives = Literal["probability", "logits", "argmax", "features"]
 Unit = Literal["cross_stitch", "nddr", "attention", "distillation"]
 
 
 class Cascade(Frozen):
-    """What `source` says is an input of `target`. A map into an image-level branch is pooled under it (masked pooling),
-    everything else is concatenated to the target's features. Where a site has no such source, every class counts as
-    equally likely."""
+    """What `source` says is an input of `target`. Into an image-level branch, a map of chances weighs the encoder's
+    features (masked pooling) and any other map becomes its spatial mean; everything else is concatenated to the
+    target's features. Where a site has no such source, every class counts as equally likely."""
 
     source: TaskName
     target: TaskName
@@ -102,11 +102,13 @@ def order_of(cascades: Iterable[Cascade], tasks: Iterable[str]) -> tuple[str, ..
 
 
 def _usual_cascades(tasks: Mapping[str, Task]) -> tuple[Cascade, ...]:
-    """From the first map to every image-level task; with one level alone, each task feeds the next."""
+    """From the first map to every image-level task, and from a synthesis only where no other map is: an image is no
+    mask to pool under. With one level alone, each task feeds the next."""
     maps = [name for name, task in tasks.items() if task.level == "map"]
     images = [name for name, task in tasks.items() if task.level == "image"]
     if maps and images:
-        return tuple(Cascade(source=maps[0], target=name) for name in images)
+        source = next((name for name in maps if not isinstance(tasks[name], Synthesis)), maps[0])
+        return tuple(Cascade(source=source, target=name) for name in images)
     names = list(tasks)
     return tuple(Cascade(source=a, target=b) for a, b in pairwise(names))
 
@@ -125,9 +127,16 @@ def _check(cascades: tuple[Cascade, ...], interactions: tuple[Interaction, ...],
                 raise ValueError(f"topology.cascade: found {name!r}; expected tasks of the study: {', '.join(tasks)}")
     if len({(edge.source, edge.target) for edge in cascades}) != len(cascades):
         raise ValueError("topology.cascade: two edges join the same tasks")
+    for edge in cascades:
+        _check_options(edge, tasks[edge.source])
     order_of(cascades, tasks)
     held: set[str] = set()
     for group in interactions:
+        if group.unit == "attention" and group.stages == "last":
+            raise ValueError(
+                "topology.interact.stages: found 'last' with the unit 'attention', whose gates stand at every stage; "
+                "expected 'all'"
+            )
         for name in group.tasks:
             if name not in tasks:
                 raise ValueError(f"topology.interact: found {name!r}; expected tasks of the study: {', '.join(tasks)}")
@@ -140,3 +149,44 @@ def _check(cascades: tuple[Cascade, ...], interactions: tuple[Interaction, ...],
                 f"topology.cascade: {edge.source!r} is passed with uncertainty and takes part in an interaction; "
                 "its branch cannot be run alone many times"
             )
+
+
+def _check_options(edge: Cascade, source: Task) -> None:
+    """Raises ValueError for an option that could not run, or that would change nothing."""
+    chances = edge.gives in {"probability", "argmax"}
+    if edge.passes and not chances:
+        raise ValueError(
+            f"topology.cascade.passes: found {edge.passes} for {edge.source!r} with gives = {edge.gives!r}; expected "
+            "gives = 'probability' or 'argmax', of which passes make a mean, or passes = 0"
+        )
+    if edge.teacher_forcing and not chances:
+        raise ValueError(
+            f"topology.cascade.teacher_forcing: found {edge.teacher_forcing} for {edge.source!r} with gives = "
+            f"{edge.gives!r}; expected gives = 'probability' or 'argmax', in whose form a label can stand, or "
+            "teacher_forcing = 0"
+        )
+    if edge.teacher_forcing and isinstance(source, Regression | Survival | Landmark | Detection):
+        raise ValueError(
+            f"topology.cascade.teacher_forcing: found {edge.teacher_forcing} for {edge.source!r}, a task of the kind "
+            f"{source.kind!r}, whose label has not the form of its answer; expected teacher_forcing = 0"
+        )
+    if edge.gives == "argmax" and not _has_classes(source):
+        raise ValueError(
+            f"topology.cascade.gives: found 'argmax' for {edge.source!r}, a task of the kind {source.kind!r}, which "
+            "has no classes to choose among; expected 'probability', 'logits' or 'features'"
+        )
+
+
+def _has_classes(task: Task) -> bool:
+    """Whether the largest of what the task says can be one or another; a survival curve is highest at its start."""
+    match task:
+        case Regression() | Survival():
+            return False
+        case Landmark():
+            return len(task.points) > 1
+        case Detection() | Multilabel():
+            return len(task.classes) > 1
+        case Synthesis():
+            return task.channels > 1
+        case _:
+            return True

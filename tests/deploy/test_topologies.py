@@ -65,7 +65,7 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, list[Pa
         text = file.read_text(encoding="utf-8").replace(
             '"lesion_suspicious", "grade", "organ_size"', '"lesion_suspicious"'
         )
-        file.write_text(text, encoding="utf-8")
+        file.write_text(text + "\n[policy]\nminimum_count = 1\n", encoding="utf-8")  # few cases, all generated
     return study.model_copy(update={"rounds": 2, "training": training, "encoder": encoder, "tasks": chosen}), files
 
 

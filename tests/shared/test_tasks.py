@@ -54,3 +54,11 @@ def test_the_value_for_unjudged_places_is_no_class() -> None:
     assert TASK.validate_python({**text, "ignore": 3})
     with pytest.raises(ValidationError, match="which is the label of 'spleen'; expected a value above 2"):
         TASK.validate_python({**text, "ignore": 2})
+
+
+@pytest.mark.parametrize("kind", [{"kind": "binary"}, {"kind": "ordinal", "classes": ["low", "high"]}])
+def test_attention_over_the_images_of_a_group_needs_the_group(kind: dict[str, object]) -> None:
+    assert TASK.validate_python({**kind, "group": "patient_id", "pooling": "attention"})
+    assert TASK.validate_python({**kind, "pooling": "mean"})
+    with pytest.raises(ValidationError, match="pooling: found 'attention' without a group; expected `group`"):
+        TASK.validate_python({**kind, "pooling": "attention"})

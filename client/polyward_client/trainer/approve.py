@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
+import torch
+
 from polyward_client.approvals import Approval
 from polyward_client.site import Site
+from polyward_client.trainer.encoders import small_study
 from polyward_client.trainer.model import schema_of, site_model
 from polyward_shared.problems import Problem
 from polyward_shared.study import Study
 
+LARGEST_TRIAL = 2_000_000  # pixels or voxels of the image that is tried
+
 
 def make_approval(study: Study, site: Site) -> Approval:
-    """The approval for the site's tasks, in the study's order. Raises `Problem` for a task that the study lacks."""
+    """The approval for the site's tasks, in the study's order.
+
+    Raises `Problem` for what the study lacks, and for a model that cannot answer an image.
+    """
     if unknown := [task for task in site.file.tasks if task not in study.tasks]:
         raise Problem(
             str(site.path),
@@ -29,7 +40,33 @@ def make_approval(study: Study, site: Site) -> Approval:
                 expected=f"classes of a segmentation task: {', '.join(known) or 'it has none'}",
             )
     tasks = tuple(task for task in study.tasks if task in site.file.tasks)
+    with torch.random.fork_rng(devices=[]):  # a trial must not change what is drawn later
+        _try(study, tasks, site)
     return Approval(study, tasks, schema_of(site_model(study, tasks, site), study))
+
+
+@torch.no_grad()
+def _try(study: Study, tasks: Sequence[str], site: Site) -> None:
+    """Answers one black image without side inputs, so that no round has to find out what cannot run.
+
+    Small, where the encoder is one of ours; an encoder of one's own gets the study's size, unless that takes too long.
+    """
+    small = small_study(study)
+    size = small.image.seen
+    if math.prod(size) > LARGEST_TRIAL:
+        return
+    model = site_model(small, tasks, site).eval()
+    names = model.input_adapter.names
+    side = torch.full((1, len(names)), math.nan) if names else None
+    try:
+        model(torch.zeros(1, small.image.channels, *size), side=side)
+    except Exception as error:  # a stranger's encoder may raise anything
+        raise Problem(
+            f"the study {study.id}",
+            f"its model for {', '.join(tasks)} fails on a black image of size {list(size)} "
+            f"({type(error).__name__}: {error})",
+            remedy="correct the study's encoder or topology, or the site's own topology; nothing was approved",
+        ) from error
 
 
 def _check_topology(study: Study, site: Site) -> None:

@@ -5,7 +5,7 @@ maps, points and boxes alike; intensity changes the image alone. All parameters 
 depend on the device.
 
 A mirror from left to right turns a left lung into a right one: a preset that mirrors is unsound for tasks that tell
-left from right, whatever `mirror_sound` says of the picture.
+left from right. `none`, `radiograph` and `ct` do not mirror.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ SHARE_BLURRED, SHARE_NOISY = 0.3, 0.3  # of the images; the others stay as sharp
 class Preset:
     """How far images of one modality may vary. Defaults leave the image alone."""
 
-    mirror_sound: bool  # whether a picture mirrored from left to right could be one of another patient
     mirror: tuple[Direction, ...] = ()  # each for about half of the images
     quarter_turns: bool = False  # of rows and columns; half turns only where their numbers differ
     rotation: float = 0.0  # degrees to either side, in the plane of the first two axes (3D: the axial plane)
@@ -55,42 +54,42 @@ class Preset:
 
 # fmt: off
 PRESETS: dict[Augmentation, Preset] = {
-    "none": Preset(mirror_sound=False),
+    "none": Preset(),
     # The modality is unknown, so only what a reader would hardly notice, and the mirror.
-    "light": Preset(mirror_sound=False, mirror=("left_right",), scale=0.1, shift=0.05),
+    "light": Preset(mirror=("left_right",), scale=0.1, shift=0.05),
     # Heart and liver have their sides; exposure varies.
     "radiograph": Preset(
-        mirror_sound=False, rotation=7, zoom=(0.9, 1.1), translation=0.05,
+        rotation=7, zoom=(0.9, 1.1), translation=0.05,
         blur=0.7, gamma=(0.8, 1.25), scale=0.1, shift=0.05, noise=0.02,
     ),
     # Calibrated units: hardly any change of intensity, but noise by dose and blur by kernel.
     "ct": Preset(
-        mirror_sound=False, rotation=10, zoom=(0.9, 1.1), translation=0.05,
+        rotation=10, zoom=(0.9, 1.1), translation=0.05,
         blur=0.7, scale=0.05, shift=0.02, noise=0.03,
     ),
     # Intensity has no unit and drifts with coil and sequence. Heads, breasts and pelves are nearly symmetric.
     "mri": Preset(
-        mirror_sound=True, mirror=("left_right",), rotation=10, zoom=(0.9, 1.1), translation=0.05,
+        mirror=("left_right",), rotation=10, zoom=(0.9, 1.1), translation=0.05,
         blur=0.7, gamma=(0.7, 1.4), scale=0.2, shift=0.05, noise=0.03,
     ),
     # The probe is above, so no half turns; gain and speckle vary.
     "ultrasound": Preset(
-        mirror_sound=True, mirror=("left_right",), rotation=10, zoom=(0.9, 1.1), translation=0.05,
+        mirror=("left_right",), rotation=10, zoom=(0.9, 1.1), translation=0.05,
         blur=0.7, gamma=(0.7, 1.4), scale=0.2, shift=0.05, noise=0.06,
     ),
     # A mirrored left eye is a right eye.
     "fundus": Preset(
-        mirror_sound=True, mirror=("left_right",), rotation=15, zoom=(0.95, 1.1), translation=0.03,
+        mirror=("left_right",), rotation=15, zoom=(0.95, 1.1), translation=0.03,
         blur=0.7, gamma=(0.8, 1.25), scale=0.1, shift=0.03, jitter=0.1, noise=0.01,
     ),
     # Skin and endoscopy: no up and no left, light of any colour.
     "photo": Preset(
-        mirror_sound=True, mirror=("left_right", "up_down"), quarter_turns=True, rotation=20, zoom=(0.8, 1.2),
+        mirror=("left_right", "up_down"), quarter_turns=True, rotation=20, zoom=(0.8, 1.2),
         translation=0.05, blur=0.7, gamma=(0.8, 1.25), scale=0.1, shift=0.03, jitter=0.1, noise=0.02,
     ),
     # Tiles have no orientation, but their scale is known; stains differ between laboratories.
     "pathology": Preset(
-        mirror_sound=True, mirror=("left_right", "up_down"), quarter_turns=True, zoom=(0.95, 1.05),
+        mirror=("left_right", "up_down"), quarter_turns=True, zoom=(0.95, 1.05),
         translation=0.05, blur=0.7, gamma=(0.9, 1.1), scale=0.1, shift=0.03, jitter=0.15, noise=0.01,
     ),
 }

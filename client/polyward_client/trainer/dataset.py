@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ class Dataset:
     """All cases of a site in the study's form."""
 
     images: Tensor
-    targets: dict[str, Tensor]  # [labelled cases of the task, ...]
+    targets: dict[str, Tensor]  # [1 + labelled cases of the task, ...]; the first is blank
     rows: dict[str, Tensor]  # [cases]: where a case's target lies in there; 0 for a case without one
     labelled: dict[str, NDArray[np.bool_]]
     splits: dict[str, Indices]
@@ -134,8 +135,8 @@ def load_dataset(
     kinds = kinds_of(study, manifest.tasks)
     blanks = {task: kind.blank(image) for task, kind in kinds.items()}
     holders = {task: [place for place, case in enumerate(cases) if task in case.labels] for task in kinds}
-    place_of = {task: {place: row for row, place in enumerate(places)} for task, places in holders.items()}
-    shapes = {task: (max(len(places), 1), *blanks[task].shape) for task, places in holders.items()}
+    place_of = {task: {place: row for row, place in enumerate(places, start=1)} for task, places in holders.items()}
+    shapes = {task: (1 + len(places), *blanks[task].shape) for task, places in holders.items()}
     whole = (len(cases), image.channels, *image.size)
     need = math.prod(whole) * 4 + sum(math.prod(shape) * blanks[task].itemsize for task, shape in shapes.items())
     if folder is None:
@@ -188,17 +189,31 @@ def epoch_batches(
 ) -> Iterator[Indices]:
     """Every place once, in drawn order; a short rest joins the last batch rather than be a batch of one image.
 
-    With `groups` [cases], the images of a group follow one another, so that a batch sees them together.
+    With `groups` [cases], a group is never divided: a batch ends before one that does not fit any more, and one that is
+    larger than `size` is a batch of its own.
     """
     order = generator.permutation(places)
-    if groups is not None:
-        turn = generator.permutation(int(groups.max()) + 2)  # the images without a group are one group
+    if groups is None:
+        starts = list(range(0, len(order), size))
+    else:
+        turn = generator.permutation(int(groups.max()) + 2)  # images without a group come at a turn of their own
         order = order[np.argsort(turn[groups[order]], kind="stable")]
-    starts = list(range(0, len(order), size))
+        starts = _between_groups(groups[order], size)
     if len(starts) > 1 and len(order) - starts[-1] < 2:
         starts.pop()
     for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
         yield order[start:end]
+
+
+def _between_groups(groups: Indices, size: int) -> list[int]:
+    """Where batches of at most `size` begin in a row of images, each group of which stands together; -1 is no group."""
+    opens = np.flatnonzero((groups != np.roll(groups, 1)) | (groups < 0)) if len(groups) > 1 else np.zeros(1, int)
+    borders = [0, *opens[opens > 0].tolist(), len(groups)]
+    starts = [0]
+    for begin, end in pairwise(borders):
+        if end - starts[-1] > size and begin > starts[-1]:
+            starts.append(begin)
+    return starts
 
 
 def varied(batch: Batch, kinds: Kinds, preset: Augmentation, generator: np.random.Generator) -> Batch:
@@ -217,9 +232,13 @@ def windows(batch: Batch, kinds: Kinds, size: tuple[int, ...], generator: np.ran
     count, sides = len(batch.images), batch.images.shape[2:]
     room = np.asarray(sides) - np.asarray(size)
     corners = np.stack([generator.integers(0, room + 1) for _ in range(count)])
-    masks = [_seen(target, kinds[task].fill) for task, target in batch.targets.items() if kinds[task].moves == "labels"]
-    for place in np.flatnonzero(generator.random(count) < 0.5) if masks else ():
-        there = torch.nonzero(masks[place % len(masks)][place]).cpu().numpy()
+    marked = [
+        partial(_marked, target, kinds[task].moves, kinds[task].fill, len(size))
+        for task, target in batch.targets.items()
+        if kinds[task].moves in {"labels", "points", "boxes"}
+    ]
+    for place in np.flatnonzero(generator.random(count) < 0.5) if marked else ():
+        there = marked[place % len(marked)](int(place))
         if len(there):
             centre = there[generator.integers(len(there))]
             corners[place] = np.clip(centre - np.asarray(size) // 2, 0, room)
@@ -243,24 +262,29 @@ def _cut(values: Tensor, corners: Indices, size: tuple[int, ...]) -> Tensor:
     return torch.stack(cuts)
 
 
-def _seen(mask: Tensor, ignored: int) -> Tensor:
-    """The mask without the value for places that nobody judged: a window around them would teach nothing."""
-    return torch.where(mask == ignored, 0, mask) if ignored else mask
+def _marked(target: Tensor, moves: str, ignored: int, dims: int, place: int) -> Indices:
+    """The labelled places [n, dims] of one case: of its mask, without those that nobody judged; its points or boxes."""
+    own = target[place]
+    if moves == "labels":
+        return torch.nonzero((own != 0) & (own != ignored)).cpu().numpy()
+    places = own if moves == "points" else (own[:, :dims] + own[:, dims : 2 * dims]) / 2
+    return places[places.isfinite().all(-1)].round().long().cpu().numpy()
 
 
 def _shifted(target: Tensor, moves: str, corners: Indices, size: tuple[int, ...]) -> Tensor:
-    """Points and boxes in the window's own places; those outside it are absent."""
+    """Points and boxes in the window's own places, pixels reaching half a step beyond their centres; those outside it
+    are as unknown."""
     dims = len(size)
     start = torch.from_numpy(corners).to(target)[:, None]
     limit = torch.tensor(size).to(target)
     if moves == "points":
         places = target - start
-        outside = ((places < 0) | (places > limit - 1)).any(-1, keepdim=True)
+        outside = ((places < -0.5) | (places > limit - 0.5)).any(-1, keepdim=True)
         return places.masked_fill(outside, math.nan)
     low, high = target[..., :dims] - start, target[..., dims : 2 * dims] - start
     middle = (low + high) / 2
-    outside = ((middle < 0) | (middle > limit - 1)).any(-1, keepdim=True)
-    whole = torch.cat((low.clamp(min=0), torch.minimum(high, limit - 1), target[..., 2 * dims :]), -1)
+    outside = ((middle < -0.5) | (middle > limit - 0.5)).any(-1, keepdim=True)
+    whole = torch.cat((low.clamp(min=-0.5), torch.minimum(high, limit - 0.5), target[..., 2 * dims :]), -1)
     return whole.masked_fill(outside, math.nan)
 
 

@@ -111,10 +111,13 @@ def _values(path: Path) -> Values:
 
 
 def _slices(folder: Path) -> list[pydicom.Dataset]:
-    """The headers of one series, in the order of their positions along the slice normal."""
+    """The headers of one series, in the order of their positions along the slice normal. Raises `Unfit`."""
     files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
     if not files or len(files) > MOST_SLICES:
         raise Unfit(f"is a folder of {len(files)} files; expected 1 to {MOST_SLICES} DICOM slices")
+    home = folder.resolve()
+    if any(file.is_symlink() and not file.resolve().is_relative_to(home) for file in files):
+        raise Unfit("holds a link that leads out of it; expected slices that stay in the folder")
     headers = [_header(file) for file in files]
     if len({str(header.get("SeriesInstanceUID")) for header in headers}) > 1:
         raise Unfit("holds slices of several series; expected one series in a folder")

@@ -36,17 +36,26 @@ class Gathered:
     patients: Indices  # [n]
 
 
-def evaluate(model: MultiTaskModel, data: Dataset, study: Study, device: torch.device, *, stage: Stage) -> list[Metric]:
-    """Every figure of every task on the study's evaluation splits, in float32; in the last stage with intervals."""
+def evaluate(
+    model: MultiTaskModel, data: Dataset, study: Study, device: torch.device, *, stage: Stage, minimum: int = 1
+) -> list[Metric]:
+    """Every figure of every task on the study's evaluation splits, in float32; in the last stage with intervals.
+
+    There are none from fewer than `minimum` patients, and the loss alone where figures together would tell of a group
+    of fewer cases: sensitivity follows from specificity and balanced accuracy.
+    """
     rows: list[Metric] = []
     was_training = model.training
     model.eval()
     with torch.inference_mode():
         for split in study.evaluation.splits:
             for task, found in gathered(model, data, study, split, device).items():
+                if len(np.unique(found.patients)) < minimum:
+                    continue
+                whole = model.kinds[task].smallest(found.truths) >= minimum
                 bounds = _bounds(model, task, split, found) if stage is Stage.FINAL else {}
                 for name, value, count in figures(model, task, found):
-                    if math.isfinite(value) and count > 0:
+                    if math.isfinite(value) and count > 0 and (whole or name == "loss"):
                         low, high = bounds.get(name, (None, None))
                         rows.append(Metric(task, split, stage, name, value, count, low, high))
     model.train(was_training)

@@ -22,18 +22,20 @@ CONFLICT = -0.05  # mean cosine below which two tasks are said to pull apart
 def print_learning(site: Site, out: Console) -> bool:
     """One table for each study that was trained here; False if there is none."""
     journals = sorted((site.state / "training").glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
+    shown = False
     for path in journals:
         approval = read_approval(site.approved, path.stem)
         epochs = read_epochs(path)
         if not epochs:
             continue
+        shown = True
         name = f"{approval.study.id} {path.stem[:8]}" if approval else path.stem[:8]
         last = epochs[-1]
         out.print(f"[bold]{escape(name)}[/]  {len(epochs)} epochs, the last in round {last.round} ({last.phase})")
         out.print(_table(epochs))
         for sentence in conflicts(epochs):
             out.print(sentence, highlight=False, markup=False, soft_wrap=True)
-    return bool(journals)
+    return shown
 
 
 def _table(epochs: Sequence[Epoch]) -> Table:

@@ -44,6 +44,7 @@ class Run:
     round: int
     device: torch.device
     precision: str = "float32"
+    minimum: int = 1  # patients and cases behind a figure; the site's policy
     watch: Watcher = lambda progress: None
     journal: Callable[[Epoch], None] = lambda epoch: None
     cancelled: Callable[[], bool] = lambda: False
@@ -156,10 +157,10 @@ def train_step(
     scaler, dice = scaler or torch.amp.GradScaler(run.device.type, enabled=False), dice or Dice()
     stepped = [_backward(model, batch, run, optimisers, scaler, dice, share=1 / len(batches)) for batch in batches]
     moved = False
-    labelled = {task for batch in batches for task in batch.counts}
+    taught = {task for each in stepped for task in each.losses}
     for part, optimiser in optimisers.items():
         parameters = optimiser.param_groups[0]["params"]
-        absent = part.startswith(f"{BRANCHES}.") and part.removeprefix(f"{BRANCHES}.") not in labelled
+        absent = part.startswith(f"{BRANCHES}.") and part.removeprefix(f"{BRANCHES}.") not in taught
         if not absent and any(parameter.grad is not None for parameter in parameters):
             scaler.unscale_(optimiser)
             nn.utils.clip_grad_norm_(parameters, run.study.training.gradient_clip)
@@ -168,7 +169,7 @@ def train_step(
         optimiser.zero_grad(set_to_none=True)
     if moved:  # all tasks of these batches may rest, and a scaler that saw no gradient cannot update
         scaler.update()
-    if model.balancer.wants_after and labelled:
+    if model.balancer.wants_after and taught:
         with torch.no_grad():
             model.balancer.after(_losses(model, model.encoder(batches[-1].images), batches[-1], run, dice))
     return _joined(stepped)
@@ -276,7 +277,7 @@ def _references(model: MultiTaskModel) -> dict[str, float]:
 
 def _measured(model: MultiTaskModel, data: Dataset, run: Run, stage: Stage) -> list[Metric]:
     run.watch(Progress(phase=f"measuring ({stage})"))
-    return evaluate(model, data, run.study, run.device, stage=stage)
+    return evaluate(model, data, run.study, run.device, stage=stage, minimum=run.minimum)
 
 
 def _autocast(run: Run) -> AbstractContextManager[object]:

@@ -127,6 +127,7 @@ class LocalTrainer:
             round=work.round,
             device=self.device,
             precision=self.site.file.device.precision,
+            minimum=self.site.file.policy.minimum_count,
             watch=watch,
             journal=partial(write_epoch, self.site.state / "training" / f"{work.study}.jsonl"),
             cancelled=self._cancelled.is_set,

@@ -64,7 +64,7 @@ def write_recipe(recipe: Recipe, folder: Path, *, images: int | None = None, see
 
 def _own_choices(site: RecipeSite) -> str:
     """What a site's file says beyond data and device."""
-    text = ""
+    text = "\n[policy]\nminimum_count = 1  # generated images stand for no patients; real sites keep the default\n"
     if site.partial:
         text += "\n" + tomli_w.dumps({"data": {"partial": {task: list(known) for task, known in site.partial.items()}}})
     if site.topology is not None:

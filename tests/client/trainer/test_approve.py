@@ -107,3 +107,37 @@ def test_a_site_that_labels_some_classes_shares_the_same_encoder(tmp_path: Path)
     kinds = [site_model(study, NAMES, site).kinds["mask"] for site in (whole, part)]
     assert [kind.hidden for kind in kinds if isinstance(kind, SegmentationKind)] == [[], [1, 3]]
     assert [kind.channels for kind in kinds] == [4, 4]
+
+
+def custom_site(folder: Path, name: str, size: list[int]) -> tuple[Study, Site]:
+    path = f"tests.client.trainer.encoders.strangers:{name}"
+    data = make_study(tasks=("bright",), image={"size": size}).model_dump(mode="json")
+    study = Study.model_validate({**data, "encoder": {"kind": "custom", "path": path}})
+    return study, sited(folder, f'[policy]\nencoders = ["{path}"]', ("bright",))
+
+
+def test_what_cannot_run_is_found_before_it_is_approved(tmp_path: Path) -> None:
+    make_approval(*custom_site(tmp_path / "sound", "Tiny", [16, 16]))
+    study, site = custom_site(tmp_path, "Afraid", [16, 16])
+    with pytest.raises(Problem, match=r"the study toy: its model for bright fails .*\(ValueError: too dark\)"):
+        make_approval(study, site)
+
+
+def test_a_custom_encoder_of_huge_images_is_not_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("polyward_client.trainer.approve.LARGEST_TRIAL", 255)
+    make_approval(*custom_site(tmp_path, "Afraid", [16, 16]))
+
+
+def test_trying_moves_no_generator_and_goes_without_side_inputs(tmp_path: Path) -> None:
+    edge = {"source": "mask", "target": "bright", "passes": 3}
+    data = make_study(tasks=NAMES, branches={"dropout": 0.5}).model_dump(mode="json")
+    data["side"] = {"age": {"kind": "number"}, "sex": {"kind": "category", "classes": ["f", "m"]}}
+    data["tasks"]["bright"]["side"] = ["age", "sex"]
+    study = Study.model_validate({**data, "topology": {"kind": "cascaded", "cascade": [edge]}})
+    site = sited(tmp_path, "")
+    states = []
+    for act in (lambda: make_approval(study, site), lambda: site_model(study, NAMES, site)):
+        torch.manual_seed(0)
+        act()
+        states.append(torch.get_rng_state())
+    assert torch.equal(*states)

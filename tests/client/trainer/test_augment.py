@@ -21,7 +21,7 @@ SIZES = [(40, 40), (32, 48), (28, 28, 20)]
 
 def rules(**chosen: Any) -> Preset:
     """A preset that does only this."""
-    return Preset(mirror_sound=True, **chosen)
+    return Preset(**chosen)
 
 
 def spots(size: tuple[int, ...], count: int = 24, channels: int = 1) -> tuple[Tensor, Tensor]:
@@ -45,9 +45,9 @@ def test_every_preset_of_the_study_exists() -> None:
     assert set(PRESETS) == set(NAMES)
 
 
-def test_presets_for_a_modality_mirror_left_and_right_only_where_that_is_sound() -> None:
-    wrong = [name for name, rules in PRESETS.items() if "left_right" in rules.mirror and not rules.mirror_sound]
-    assert wrong == ["light"]  # which knows no modality
+def test_what_tells_left_from_right_has_presets_that_do_not_mirror() -> None:
+    still = {name for name, rules in PRESETS.items() if "left_right" not in rules.mirror}
+    assert still == {"none", "radiograph", "ct"}
 
 
 def test_none_changes_nothing_and_draws_nothing() -> None:

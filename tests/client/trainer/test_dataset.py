@@ -12,7 +12,7 @@ from polyward_client.trainer.dataset import Dataset, epoch_batches, load_dataset
 from polyward_client.trainer.manifest import read_manifest
 from polyward_client.trainer.tasks import kinds_of
 from polyward_shared.problems import Problem
-from tests.support.images import TASKS, make_study, picture, write_site
+from tests.support.images import TASKS, make_study, picture, read_rows, write_manifest, write_site
 
 CPU = torch.device("cpu")
 KINDS = kinds_of(make_study(), tuple(TASKS))
@@ -102,3 +102,15 @@ def test_an_image_that_breaks_off_is_named_with_its_row(tmp_path: Path) -> None:
     (site.root / "3.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(Problem, match=r"row 5, 3\.png: cannot be read"):
         load_dataset(manifest, study)
+
+
+def test_a_case_without_a_label_has_a_blank_target(tmp_path: Path) -> None:
+    """Not that of another case, whose split may be another."""
+    site, study = write_site(tmp_path, tasks=["area", "mask"]), make_study(tasks=["area", "mask"])
+    rows = read_rows(site)
+    rows[2]["area"] = rows[3]["mask"] = ""
+    write_manifest(site.manifest, rows)
+    batch = load_dataset(read_manifest(site, study, ("area", "mask")), study).batch(np.arange(6), CPU)
+    assert batch.labelled["area"].tolist() == [1, 1, 0, 1, 1, 1]
+    assert (batch.targets["area"] > 0).tolist() == [True, True, False, True, True, True]
+    assert batch.targets["mask"].flatten(1).any(1).tolist() == [True, True, True, False, True, True]

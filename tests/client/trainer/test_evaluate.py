@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from polyward_client.trainer.dataset import load_dataset
+from polyward_client.trainer.dataset import Dataset, load_dataset
 from polyward_client.trainer.evaluate import Gathered, evaluate, figures
 from polyward_client.trainer.manifest import read_manifest
 from polyward_client.trainer.model import MultiTaskModel
@@ -92,3 +93,20 @@ def test_batching_does_not_change_a_figure(tmp_path: Path) -> None:
     big = evaluate(MODEL, data, make_study(training={"batch": 64}), device, stage=Stage.FINAL)
     small = evaluate(MODEL, data, make_study(training={"batch": 1}), device, stage=Stage.FINAL)
     assert [r.value for r in big] == pytest.approx([r.value for r in small], rel=1e-4, abs=1e-5)
+
+
+def test_what_would_tell_of_few_patients_or_of_a_small_class_stays(tmp_path: Path) -> None:
+    """Four images in a split, by four patients, two of them bright."""
+    site = write_site(tmp_path)
+    data = load_dataset(read_manifest(site, STUDY, site.file.tasks), STUDY)
+
+    def names(minimum: int, task: str, given: Dataset = data) -> set[str]:
+        rows = evaluate(MODEL, given, STUDY, torch.device("cpu"), stage=Stage.TRAINED, minimum=minimum)
+        return {row.name for row in rows if row.task == task and row.split == "val"}
+
+    assert {"auroc", "specificity", "loss"} <= names(2, "bright")
+    assert names(3, "bright") == {"loss"}, "of one class there are two cases"
+    assert names(4, "area") > {"loss"}
+    assert names(5, "area") == set()
+    twice = replace(data, patients=data.patients // 10)
+    assert names(4, "area", twice) == set(), "patients are counted, not their images"

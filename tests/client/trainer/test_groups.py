@@ -129,3 +129,18 @@ def test_the_images_of_a_group_follow_one_another_in_drawn_order() -> None:
         assert sorted(seen) == [-1, 0, 1, 2, 3]
         orders.add(tuple(seen))
     assert len(orders) > 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_batch_holds_whole_groups(seed: int) -> None:
+    groups = np.array([0] * 5 + [1] * 5 + [2] * 2 + [3] * 11 + [-1] * 4)
+    batches = list(epoch_batches(np.arange(len(groups)), 8, np.random.default_rng(seed), groups))
+    assert sorted(np.concatenate(batches).tolist()) == list(range(len(groups)))
+    homes = [{int(group) for group in groups[batch] if group >= 0} for batch in batches]
+    assert sum(map(len, homes)) == 4, "each group lies in one batch"
+    assert all(len(batch) <= 9 or 3 in groups[batch] for batch in batches), "only a large group makes a large batch"
+
+
+def test_a_study_has_one_column_of_groups() -> None:
+    with pytest.raises(ValueError, match="found the groups patient, slide; expected one column"):
+        study_of({"a": {"kind": "binary", "group": "slide"}, "b": {"kind": "binary", "group": "patient"}})

@@ -129,6 +129,19 @@ def test_dicom_series_with_a_missing_slice_is_refused(tmp_path: Path) -> None:
         read_image(tmp_path / "s", 3)
 
 
+def test_dicom_series_with_a_link_out_of_its_folder_is_refused(tmp_path: Path) -> None:
+    write_series(tmp_path / "s", np.zeros((3, 2, 3)))
+    write_series(tmp_path / "elsewhere", np.zeros((4, 2, 3)))
+    (tmp_path / "t").symlink_to("s")
+    (tmp_path / "s" / "0.dcm").rename(tmp_path / "s" / ".0")
+    (tmp_path / "s" / "8.dcm").symlink_to(".0")
+    assert extent(tmp_path / "s", 3) == extent(tmp_path / "t", 3) == (3, 2, 3)  # links that stay inside
+    (tmp_path / "s" / "1.dcm").symlink_to(tmp_path / "elsewhere" / "1.dcm")
+    for look in (extent, read_image):
+        with pytest.raises(Problem, match="holds a link that leads out of it; expected slices that stay"):
+            look(tmp_path / "s", 3)
+
+
 def test_no_name_of_a_patient_appears(tmp_path: Path) -> None:
     write_dicom(tmp_path / "a.dcm", np.zeros((2, 2)), BitsAllocated=7)
     with pytest.raises(Problem) as caught:

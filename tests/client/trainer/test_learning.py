@@ -42,6 +42,9 @@ def test_what_was_trained_is_shown(tmp_path: Path) -> None:
     console = Console(file=text, width=100)
     assert not print_learning(site, console)
     path = site.state / "training" / f"{'ab' * 32}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    assert not print_learning(site, console), "an empty journal shows nothing"
     for number, loss in enumerate((3.0, 2.0, 1.0), start=1):
         write_epoch(path, epoch(number, None, mask=loss))
     assert print_learning(site, console)

@@ -12,9 +12,10 @@ from torch.nn import functional as F
 from polyward_client.trainer.dataset import Batch
 from polyward_client.trainer.losses import case_losses, masked_mean, task_losses
 from polyward_client.trainer.model import MultiTaskModel
-from polyward_client.trainer.tasks.classes import coral
+from polyward_client.trainer.tasks.ordinal import coral
 from polyward_client.trainer.tasks.segmentation import mask_losses
 from polyward_client.trainer.topology.flow import Outputs
+from polyward_shared.study import Study
 from tests.support.images import TASKS, make_study
 
 
@@ -35,6 +36,67 @@ def test_a_task_without_labels_is_absent() -> None:
     images = torch.rand(2, 1, 16, 16)
     batch = Batch(images, {"grade": torch.tensor([0, 2])}, {"grade": torch.ones(2)}, {"grade": 2})
     assert set(task_losses(model, Outputs(model(images)), batch)) == {"grade"}
+
+
+def found_losses(
+    task: dict[str, Any],
+    output: list[Any],
+    target: torch.Tensor,
+    labelled: list[float],
+    groups: list[int] | None = None,
+) -> dict[str, float]:
+    """What `task_losses` makes of one task's output, which is given twice: as the last answer and as an early one."""
+    study = Study.model_validate({**make_study().model_dump(mode="json"), "tasks": {"it": task}})
+    batch = Batch(
+        torch.zeros(len(output), 1, 16, 16),
+        {"it": target},
+        {"it": torch.tensor(labelled)},
+        {"it": int(sum(labelled))},
+        {} if groups is None else {"it": torch.tensor(groups)},
+    )
+    answers = torch.tensor(output)
+    losses = task_losses(MultiTaskModel(study, ("it",)), Outputs({"it": answers}, {"it": [answers]}), batch)
+    return {name: loss.item() / 1.5 for name, loss in losses.items()}
+
+
+COX = {"kind": "survival", "times": [1, 2], "loss": "cox"}
+
+
+@pytest.mark.parametrize("groups", [None, [0, 0, 1, -1]])
+def test_a_risk_set_without_an_event_is_absent(groups: list[int] | None) -> None:
+    task = COX if groups is None else {**COX, "group": "patient"}
+    labelled = [1.0, 1.0, 1.0, 0.0]
+    none = torch.tensor([[1.0, 0.0], [1.0, 0.0], [2.0, 0.0], [3.0, 1.0]])  # the only event is not labelled
+    none[3] = math.nan
+    assert found_losses(task, [[0.0]] * 4, none, labelled, groups) == {}
+    one = none.clone()
+    one[:2, 1] = 1.0  # one group, or two cases
+    at_risk = 2 if groups else 3
+    assert found_losses(task, [[0.0]] * 4, one, labelled, groups) == {"it": pytest.approx(math.log(at_risk))}
+
+
+def test_an_event_that_no_other_patient_outlived_is_absent_however_many_images_show_it() -> None:
+    target = torch.tensor([[1.0, 1.0]] * 2)
+    assert found_losses({**COX, "group": "patient"}, [[0.0]] * 2, target, [1.0, 1.0], [0, 0]) == {}
+
+
+def test_cases_that_teach_nothing_do_not_thin_the_mean() -> None:
+    task = {"kind": "segmentation", "classes": ["lesion"], "ignore": 9}
+    output = [[[[0.0] * 4], [[0.0] * 4]]] * 3
+    alone = found_losses(task, output[:1], torch.zeros(1, 1, 4, dtype=torch.uint8), [1.0])
+    target = torch.zeros(3, 1, 4, dtype=torch.uint8)
+    target[1] = 9
+    assert found_losses(task, output, target, [1.0, 1.0, 0.0]) == alone
+    assert found_losses(task, output, target, [0.0, 1.0, 0.0]) == {}
+
+
+def test_landmarks_of_which_none_is_seen_are_absent() -> None:
+    task = {"kind": "landmark", "points": ["apex"]}
+    target = torch.full((2, 1, 2), math.nan)
+    output = [[[[0.0] * 8] * 8]] * 2
+    assert found_losses(task, output, target, [1.0, 1.0]) == {}
+    target[0] = 4.0
+    assert found_losses(task, output, target, [1.0, 1.0]) == {"it": pytest.approx(math.log(2))}  # an empty map
 
 
 @pytest.mark.parametrize(

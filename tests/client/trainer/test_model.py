@@ -18,7 +18,7 @@ from polyward_client.trainer.model import (
     schema_of,
     shared_arrays,
 )
-from polyward_client.trainer.tasks.classes import Ordered
+from polyward_client.trainer.tasks.ordinal import Ordered
 from polyward_shared.problems import Problem, Refused
 from polyward_shared.schema import Schema
 from tests.support.images import TASKS, make_study

@@ -72,7 +72,7 @@ def study() -> Study:
 
 @pytest.fixture
 def site(tmp_path: Path, study: Study) -> Site:
-    site = write_site(tmp_path, tasks=TASKS)
+    site = write_site(tmp_path, tasks=TASKS, toml="[policy]\nminimum_count = 2")
     write_approval(site.approved, make_approval(study, site))
     return site
 

@@ -107,3 +107,28 @@ def test_a_window_as_large_as_the_image_is_the_image() -> None:
     found = windows(given, kinds(mask=MASK), SIDES, generator())
     assert torch.equal(found.images, given.images)
     assert torch.equal(found.targets["mask"], given.targets["mask"])
+
+
+def test_half_of_the_windows_hold_a_point_or_a_box() -> None:
+    landmarks = kinds(places={"kind": "landmark", "points": ["a", "b"]})
+    points = torch.tensor([[15.0, 11.0, 7.0], [math.nan] * 3]).expand(COUNT, 2, 3)
+    found = windows(batch(places=points), landmarks, (2, 2, 2), generator()).targets["places"]
+    assert COUNT // 4 < int(found[:, 0].isfinite().all(-1).sum()) < 3 * COUNT // 4
+    assert not found[:, 1].isfinite().any()
+    boxes = torch.tensor([[0.0, 0.0, 0.0, 2.0, 2.0, 2.0, 0.0]]).expand(COUNT, 1, 7)
+    found = windows(batch(nodules=boxes), kinds(nodules={"kind": "detection"}), (4, 4, 4), generator()).targets[
+        "nodules"
+    ]
+    assert COUNT // 4 < int(found.isfinite().all(-1).sum()) < 3 * COUNT // 4 + 4
+
+
+def test_pixels_reach_half_a_step_beyond_their_centres() -> None:
+    """A box as large as its window keeps its size, a point at the very edge stays."""
+    given = batch(
+        nodules=torch.tensor([[-0.5, -0.5, -0.5, 15.5, 11.5, 7.5, 0.0]]).expand(COUNT, 1, 7),
+        places=torch.tensor([-0.2, 11.4, 3.0]).expand(COUNT, 1, 3),
+    )
+    some = kinds(nodules={"kind": "detection"}, places={"kind": "landmark", "points": ["a"]})
+    found = windows(given, some, SIDES, generator())
+    assert torch.equal(found.targets["nodules"], given.targets["nodules"])
+    assert torch.equal(found.targets["places"], given.targets["places"])

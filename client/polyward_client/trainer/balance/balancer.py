@@ -56,7 +56,8 @@ class Balancer(nn.Module):
     ) -> dict[str, Tensor]:
         """One float32 scalar for each task in `losses`; Gramian [K, K] and Jacobian [K, P] in their order.
 
-        A step with a loss or gradient that is not finite leaves the memory as it was.
+        A step with a loss or gradient that is not finite leaves the memory as it was. A loss of 0 is no reference:
+        nothing can be compared with it.
         """
         if not losses:
             return {}
@@ -66,7 +67,7 @@ class Balancer(nn.Module):
             if given is not None:
                 sound = sound & given.isfinite().all()
         kept = self._row("reference")[index]
-        first = torch.where(kept.isnan(), values, kept)
+        first = torch.where(kept > 0, kept, values)
         rows = self._gather(index)
         step = Step(
             losses=values,
@@ -79,7 +80,7 @@ class Balancer(nn.Module):
             jacobian=None if jacobian is None else jacobian.detach().float(),
         )
         found = self._kind.rule(step)
-        self._scatter(index, {**rows, "reference": first}, sound)
+        self._scatter(index, {**rows, "reference": torch.where(first > 0, first, torch.nan)}, sound)
         return dict(zip(losses, found.unbind(), strict=True))
 
     @torch.no_grad()

@@ -8,6 +8,6 @@ from __future__ import annotations
 
 from polyward_client.trainer.encoders.build import build_encoder
 from polyward_client.trainer.encoders.initial import initialise
-from polyward_client.trainer.encoders.pyramid import Pyramid, pyramid_of
+from polyward_client.trainer.encoders.pyramid import Pyramid, pyramid_of, small_study
 
-__all__ = ["Pyramid", "build_encoder", "initialise", "pyramid_of"]
+__all__ = ["Pyramid", "build_encoder", "initialise", "pyramid_of", "small_study"]

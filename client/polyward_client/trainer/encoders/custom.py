@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from polyward_shared.encoders import Custom
 from polyward_shared.problems import Problem
@@ -29,6 +30,7 @@ def custom(encoder: Custom, image: Image, allowed: Collection[str]) -> nn.Module
         )
     module = _called(_class(encoder.path), encoder, image)
     _check_state(module, encoder.path)
+    _check_dropout(module, encoder.path)
     _hide_aliases(module)
     return module
 
@@ -69,6 +71,19 @@ def _check_state(module: nn.Module, path: str) -> None:
     for name, parameter in parameters.items():
         if str(parameter.dtype) != "torch.float32":
             raise Problem(WHERE, f"{path} has {name} in {parameter.dtype}", expected="torch.float32")
+
+
+def _check_dropout(module: nn.Module, path: str) -> None:
+    """None: it would draw from torch's global generator, and the same order would not give the same bytes."""
+    for name, layer in module.named_modules():
+        share = layer.p if isinstance(layer, _DropoutNd) else getattr(layer, "dropout", 0)
+        if isinstance(share, int | float) and share > 0:
+            raise Problem(
+                WHERE,
+                f"{path} has dropout of {share} in {name or 'itself'}, drawn from numbers that no study seeds",
+                expected="no dropout in an encoder",
+                remedy="set its dropout to 0; branches.dropout of the study drops features before the heads",
+            )
 
 
 def _hide_aliases(module: nn.Module) -> None:

@@ -37,17 +37,21 @@ def _probed(canonical: str, allowed: frozenset[str]) -> Pyramid:
     study = Study.model_validate_json(canonical)
     # whether a probe was remembered must not change what is drawn later
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
-        if not isinstance(study.encoder, Custom):
-            study = _small(study)
+        study = small_study(study)
         encoder, image = build_encoder(study, allowed).eval(), _image(study)
         pyramid = _formed(encoder, image, study)
         if isinstance(study.encoder, Custom):
-            _compare(encoder, build_encoder(study, allowed).eval(), image, study.encoder.path)
+            _compare(encoder, build_encoder(study, allowed).eval(), image, study, study.encoder.path)
         return pyramid
 
 
-def _small(study: Study) -> Study:
-    """The same study on smaller images: in our own kinds neither widths, strides nor names depend on the size."""
+def small_study(study: Study) -> Study:
+    """The same study on smaller images: in our own kinds neither widths, strides nor names depend on the size.
+
+    With an encoder of one's own, of which that is not known, the study itself.
+    """
+    if isinstance(study.encoder, Custom):
+        return study
     size = tuple(min(side, 2 * study.encoder.divisor) for side in study.image.seen)
     return study.model_copy(update={"image": Image(channels=study.image.channels, size=size)})
 
@@ -97,16 +101,21 @@ def _stride(level: Tensor, image: Tensor, number: int) -> int:
 
 
 @torch.no_grad()
-def _compare(one: nn.Module, two: nn.Module, image: Tensor, path: str) -> None:
-    """Raises `Problem` unless two encoders, built under different states of torch's generator, answer alike."""
-    first, second = one(image), two(image)
-    if len(first) != len(second) or not all(map(torch.equal, first, second)):
-        raise Problem(
-            "encoder.path",
-            f"{path} is not the same whenever it is built, or answers the same image differently",
-            expected="a first state and an answer that follow from the study alone",
-            remedy="keep random numbers out of what is neither a parameter nor dropout",
-        )
+def _compare(one: nn.Module, two: nn.Module, image: Tensor, study: Study, path: str) -> None:
+    """Raises `Problem` unless two encoders, built under different states of torch's generator, answer alike.
+
+    In training too: what they draw there, nothing seeds.
+    """
+    for training in (False, True):
+        first, second = (_levels(encoder.train(training), image, study) for encoder in (one, two))
+        if len(first) != len(second) or not all(map(torch.equal, first, second)):
+            raise Problem(
+                "encoder.path",
+                f"{path} is not the same whenever it is built, or answers the same image differently"
+                f"{' in training' if training else ''}",
+                expected="a first state and an answer that follow from the study alone",
+                remedy="keep random numbers out of what is no parameter, dropout included",
+            )
 
 
 def _described(levels: object) -> str:

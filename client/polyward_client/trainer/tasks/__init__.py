@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from polyward_client.trainer.tasks.centreline import CentrelineKind
-from polyward_client.trainer.tasks.classes import BinaryKind, MulticlassKind, MultilabelKind, OrdinalKind
+from polyward_client.trainer.tasks.classes import BinaryKind, MulticlassKind, MultilabelKind
 from polyward_client.trainer.tasks.detection import DetectionKind
 from polyward_client.trainer.tasks.kind import Figure, Kinds, TaskKind
 from polyward_client.trainer.tasks.landmark import LandmarkKind
+from polyward_client.trainer.tasks.ordinal import OrdinalKind
 from polyward_client.trainer.tasks.regression import RegressionKind
 from polyward_client.trainer.tasks.segmentation import SegmentationKind
 from polyward_client.trainer.tasks.survival import SurvivalKind

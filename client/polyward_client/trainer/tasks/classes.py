@@ -1,8 +1,7 @@
-"""Image-level tasks with classes: binary, multi-class, multi-label and ordinal."""
+"""Image-level tasks with classes: binary, multi-class and multi-label."""
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator, Sequence
 
@@ -15,7 +14,6 @@ from torchmetrics.functional.classification import (
     binary_auroc,
     binary_average_precision,
     multiclass_auroc,
-    multiclass_cohen_kappa,
     multiclass_confusion_matrix,
     multiclass_f1_score,
 )
@@ -24,7 +22,7 @@ from polyward_client.trainer.cells import Cell
 from polyward_client.trainer.images import Picture
 from polyward_client.trainer.tasks.kind import Figure, TaskKind
 from polyward_shared.study import Image
-from polyward_shared.tasks import Binary, Multiclass, Multilabel, Ordinal
+from polyward_shared.tasks import Binary, Multiclass, Multilabel
 
 YES_NO = ("0", "1")
 UNCERTAIN = {"ignore": math.nan, "positive": 1.0, "negative": 0.0}
@@ -64,14 +62,20 @@ class BinaryKind(TaskKind):
         scores, whole, count = answers[:, 0], truths.long(), len(truths)
         if several(whole):
             called = (scores > 0).long()
-            yield "auroc", float(binary_auroc(scores, whole)), count
-            yield "average_precision", float(binary_average_precision(scores, whole)), count
+            places = ranks(scores)
+            yield "auroc", float(binary_auroc(places, whole)), count
+            yield "average_precision", float(binary_average_precision(places, whole)), count
             yield "balanced_accuracy", balanced_accuracy(called, whole, 2), count
         for name, value in (("sensitivity", 1), ("specificity", 0)):
             among = whole == value
             if among.any():
                 yield name, float(((scores > 0).long()[among] == value).double().mean()), int(among.sum())
         yield "brier", float((scores.double().sigmoid() - whole).square().mean()), count
+
+    def smallest(self, truths: Tensor) -> int:
+        """Cases of the rarer class, of which sensitivity or specificity speaks; 0 if one is missing."""
+        positive = int((truths > 0).sum())
+        return min(positive, len(truths) - positive)
 
 
 class MulticlassKind(TaskKind):
@@ -116,12 +120,15 @@ class MulticlassKind(TaskKind):
             yield "balanced_accuracy", balanced_accuracy(chosen, truths, classes), count
             yield "macro_f1", float(multiclass_f1_score(chosen, truths, classes, average="macro")), count
         if len(set(truths.tolist())) == classes:  # ranking is defined for every class
-            yield "macro_auroc", float(multiclass_auroc(answers.softmax(1), truths, classes, average="macro")), count
+            chances = answers.double().softmax(1)  # in single precision sure answers are ties
+            yield "macro_auroc", float(multiclass_auroc(chances, truths, classes, average="macro")), count
         yield "accuracy", float((chosen == truths).double().mean()), count
 
 
 class MultilabelKind(TaskKind):
     """One logit for each finding; a finding that is not stated, or uncertain under `ignore`, has no loss."""
+
+    may_be_void = True
 
     def __init__(self, name: str, task: Multilabel) -> None:
         super().__init__(name, task)
@@ -151,6 +158,9 @@ class MultilabelKind(TaskKind):
         each = F.binary_cross_entropy_with_logits(output, target.nan_to_num(), reduction="none")
         return torch.where(known, each, 0).sum(1) / known.sum(1).clamp(min=1)
 
+    def informs(self, target: Tensor) -> Tensor:
+        return ~target.isnan().all(1)
+
     @property
     def evidence_width(self) -> int:
         return len(self.names)
@@ -166,119 +176,41 @@ class MultilabelKind(TaskKind):
         return target.nan_to_num(0.5)
 
     def figures(self, answers: Tensor, truths: Tensor, head: nn.Module) -> Iterator[Figure]:
+        """Means over the findings that can be ranked; counted are the judged cases of the one that has fewest."""
         areas, precisions = [], []
+        for place, known in self._ranked(truths):
+            whole, places = truths[known, place].long(), ranks(answers[known, place])
+            areas.append(float(binary_auroc(places, whole)))
+            precisions.append(float(binary_average_precision(places, whole)))
+        if areas:
+            count = self.smallest(truths)
+            yield "macro_auroc", sum(areas) / len(areas), count
+            yield "mean_precision", sum(precisions) / len(precisions), count
+
+    def smallest(self, truths: Tensor) -> int:
+        """The least number of judged cases of a finding that enters a figure; 0 if none does."""
+        return min((int(known.sum()) for _, known in self._ranked(truths)), default=0)
+
+    def _ranked(self, truths: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """The findings of which both values occur, each with its judged cases [n] bool."""
         for place in range(len(self.names)):
             known = ~truths[:, place].isnan()
-            whole = truths[known, place].long()
-            if len(whole) and several(whole):
-                areas.append(float(binary_auroc(answers[known, place], whole)))
-                precisions.append(float(binary_average_precision(answers[known, place], whole)))
-        if areas:
-            yield "macro_auroc", sum(areas) / len(areas), len(truths)
-            yield "mean_precision", sum(precisions) / len(precisions), len(truths)
-
-
-class OrdinalKind(TaskKind):
-    """Classes in an order, by the logits of passing each threshold."""
-
-    def __init__(self, name: str, task: Ordinal) -> None:
-        super().__init__(name, task)
-        self.names, self.corn = task.classes, task.loss == "corn"
-        self.channels = len(task.classes) - 1
-
-    def label(self, cells: Sequence[Cell | None]) -> int | None:
-        return None if cells[0] is None else cells[0].choice(self.names)
-
-    def target(self, label: int, picture: Picture, image: Image) -> NDArray[np.int64]:
-        return np.asarray(label, np.int64)
-
-    def blank(self, image: Image) -> NDArray[np.int64]:
-        return np.zeros((), np.int64)
-
-    def classes(self) -> tuple[str, ...]:
-        return self.names
-
-    def class_of(self, label: int) -> str:
-        return self.names[label]
-
-    def head(self, features: int) -> nn.Module:
-        return nn.Linear(features, self.channels) if self.corn else Ordered(features, self.channels)
-
-    def losses(self, output: Tensor, target: Tensor, head: nn.Module) -> Tensor:
-        return corn(output, target) if self.corn else coral(output, target)
-
-    def passed(self, output: Tensor) -> Tensor:
-        """P(y > k) [batch, thresholds]; CORN's outputs are conditional on the threshold before."""
-        return _running_sums(F.logsigmoid(output)).exp() if self.corn else output.sigmoid()
-
-    @property
-    def evidence_width(self) -> int:
-        return len(self.names)
-
-    def evidence(self, output: Tensor) -> Tensor:
-        passed = self.passed(output)
-        ends = passed.new_ones(len(passed), 1)
-        return torch.cat((ends, passed), 1) - torch.cat((passed, 0 * ends), 1)
-
-    def truth(self, target: Tensor) -> Tensor:
-        return F.one_hot(target, len(self.names)).float()
-
-    def figures(self, answers: Tensor, truths: Tensor, head: nn.Module) -> Iterator[Figure]:
-        chosen, count = (self.passed(answers) > 0.5).sum(1), len(truths)
-        away = (chosen - truths).abs()
-        if several(truths):
-            kappa = multiclass_cohen_kappa(chosen, truths, len(self.names), weights="quadratic")
-            yield "kappa", float(kappa), count
-        yield "mae", float(away.double().mean()), count
-        yield "one_off", float((away <= 1).double().mean()), count
-
-
-class Ordered(nn.Module):
-    """CORAL (Cao, Mirjalili, Raschka, arXiv 1901.07884, eq. 3): one weight vector, one bias for each threshold.
-
-    P(y > k) = sigmoid(w.x + b_k). The biases fall by construction, b_k = b_0 - sum softplus(gap), so probabilities
-    are monotone at every step of training. The first biases alone make every class equally likely.
-    """
-
-    def __init__(self, features: int, thresholds: int) -> None:
-        super().__init__()
-        first = [math.log((thresholds - k) / (k + 1)) for k in range(thresholds)]
-        self.weight = nn.Linear(features, 1, bias=False)
-        self.top = nn.Parameter(torch.tensor([first[0]]))
-        gaps = [math.log(math.expm1(high - low)) for high, low in itertools.pairwise(first)]
-        self.gaps = nn.Parameter(torch.tensor(gaps)) if gaps else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[batch, features] -> logits of y > 0, y > 1, ... [batch, thresholds]."""
-        score: Tensor = self.weight(x)
-        if self.gaps is None:
-            return score + self.top
-        steps = torch.cat((self.top.new_zeros(1), F.softplus(self.gaps)))
-        return score + (self.top - _running_sums(steps))
-
-
-def coral(output: Tensor, target: Tensor) -> Tensor:
-    """Mean over thresholds of the binary cross-entropy of y > k (arXiv 1901.07884, eq. 4). Logits [batch, C-1]."""
-    levels = (target[:, None] > torch.arange(output.shape[1], device=target.device)).float()
-    return F.binary_cross_entropy_with_logits(output, levels, reduction="none").mean(1)
-
-
-def corn(output: Tensor, target: Tensor) -> Tensor:
-    """As CORAL, but threshold k counts only for cases that passed k-1 (Shi, Cao, Raschka, arXiv 2111.08851, eq. 6)."""
-    thresholds = torch.arange(output.shape[1], device=target.device)
-    asked = (target[:, None] >= thresholds).float()
-    each = F.binary_cross_entropy_with_logits(output, (target[:, None] > thresholds).float(), reduction="none")
-    return (each * asked).sum(1) / asked.sum(1)
-
-
-def _running_sums(values: Tensor) -> Tensor:
-    """Sums up to each place of the last axis, as a product: torch's own has no deterministic form on a GPU."""
-    return values @ torch.ones(values.shape[-1], values.shape[-1], device=values.device).triu()
+            if known.any() and several(truths[known, place]):
+                yield place, known
 
 
 def several(truths: Tensor) -> bool:
     """Whether more than one value occurs; without that, agreement and ranking are undefined."""
     return bool((truths != truths[0]).any())
+
+
+def ranks(scores: Tensor) -> Tensor:
+    """Scores [n] -> numbers from 0 to 1 in the same order, equal where they are equal.
+
+    Torchmetrics would put logits through a sigmoid in single precision, where all above 17 are the same.
+    """
+    places: Tensor = torch.unique(scores, return_inverse=True)[1].double()
+    return places / places.max().clamp(min=1)
 
 
 def balanced_accuracy(chosen: Tensor, truths: Tensor, classes: int) -> float:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -31,6 +32,7 @@ class TaskKind(ABC):
     moves: Moves = "not"
     fill = 0  # of a target where a turned image leaves its frame
     needs_label = True  # False: every image is its own label
+    may_be_void = False  # True: a labelled case can teach nothing, so `informs` is asked; a GPU is waited for then
 
     def __init__(self, name: str, task: Task) -> None:
         self.name = name
@@ -71,6 +73,10 @@ class TaskKind(ABC):
     def losses(self, output: Tensor, target: Tensor, head: nn.Module) -> Tensor:
         """One loss for each case [batch], 0 or more: balancers take logarithms and ratios of them."""
 
+    def informs(self, target: Tensor) -> Tensor:
+        """Which labelled cases can teach anything [batch] bool: the loss of the others is 0 whatever the output is."""
+        return torch.ones(len(target), dtype=torch.bool, device=target.device)
+
     # What a cascade passes on
 
     @property
@@ -100,6 +106,13 @@ class TaskKind(ABC):
     @abstractmethod
     def figures(self, answers: Tensor, truths: Tensor, head: nn.Module) -> Iterator[Figure]:
         """Figures from all labelled cases of a split, on the CPU; an undefined figure is left out or NaN."""
+
+    def smallest(self, truths: Tensor) -> int:
+        """Cases in the smallest group of which the figures of these truths [n, ...] could reveal something together.
+
+        Where it is small, a figure may tell the answers of single patients, so that all of them had better stay home.
+        """
+        return len(truths)
 
 
 Kinds = Mapping[str, TaskKind]

@@ -34,6 +34,7 @@ class LandmarkKind(TaskKind):
 
     moves = "points"
     unsure = 0.0
+    may_be_void = True
 
     def __init__(self, name: str, task: Landmark) -> None:
         super().__init__(name, task)
@@ -82,6 +83,10 @@ class LandmarkKind(TaskKind):
         empty = (weight * bell.square()).flatten(2).sum(2)
         each = torch.where(seen, (error / torch.where(seen, empty, 1)).log1p(), 0)
         return each.sum(1) / seen.sum(1).clamp(min=1)
+
+    def informs(self, target: Tensor) -> Tensor:
+        """Cases with a point seen; one that augmentation or a window moved out of the image is NaN by then."""
+        return (~target.isnan()).all(2).any(1)
 
     @property
     def evidence_width(self) -> int:

@@ -46,6 +46,7 @@ class SegmentationKind(TaskKind):
         self.task, self.empty_mask = task, empty_mask
         self.channels = len(task.classes) + 1
         self.fill = task.ignore or 0
+        self.may_be_void = task.ignore is not None
         known = labelled or task.classes
         self.known = [0, *(number for number, name in enumerate(task.classes, start=1) if name in known)]
         self.hidden = [number for number in range(self.channels) if number not in self.known]
@@ -67,6 +68,10 @@ class SegmentationKind(TaskKind):
             target = torch.where(judged, target, 0)
         return mask_losses(output, target, self.empty_mask, loss=self.task.loss, judged=judged)
 
+    def informs(self, target: Tensor) -> Tensor:
+        """Cases with a place that somebody judged."""
+        return super().informs(target) if self.task.ignore is None else (target != self.task.ignore).flatten(1).any(1)
+
     @property
     def evidence_width(self) -> int:
         return self.channels
@@ -74,7 +79,10 @@ class SegmentationKind(TaskKind):
     def evidence(self, output: Tensor) -> Tensor:
         return output.softmax(1)
 
-    def truth(self, target: Tensor) -> Tensor:
+    def truth(self, target: Tensor) -> Tensor | None:
+        """The mask as chances; None where it hides classes, which it would call background for certain."""
+        if self.hidden:
+            return None
         return torch.stack([(target == number).float() for number in range(self.channels)], 1)
 
     def answers(self, output: Tensor, target: Tensor) -> Tensor:
@@ -166,13 +174,17 @@ def overlaps(chosen: Tensor, target: Tensor, classes: int) -> Tensor:
 def surfaces(chosen: Tensor, target: Tensor, classes: int, tolerance: float) -> Tensor:
     """95th percentile and mean of the distance between surfaces, and the share within `tolerance` [batch, 3], pixels.
 
-    Means over the classes whose surfaces both exist; NaN elsewhere. By MONAI.
+    Means over the classes whose surfaces both exist; NaN elsewhere. Where only one of the two exists there is no
+    distance, but nothing of it lies within the tolerance: the share is 0. By MONAI.
     """
     label = torch.arange(classes, device=chosen.device).reshape(1, -1, *[1] * (chosen.ndim - 1))
     a, b = ((x[:, None] == label).float() for x in (chosen, target))
-    both = (a[:, 1:].flatten(2).amax(2) > 0) & (b[:, 1:].flatten(2).amax(2) > 0)
+    called, there = (x[:, 1:].flatten(2).amax(2) > 0 for x in (a, b))
+    both, one = called & there, called ^ there
+    alone = torch.tensor([math.nan, math.nan, 0.0], device=chosen.device)[:, None]  # [3, 1]
+    rest = torch.where(one[:, None], alone, math.nan)
     if not both.any():
-        return chosen.new_full((len(chosen), 3), math.nan, dtype=torch.float32)
+        return rest.nanmean(2)
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore"
@@ -185,4 +197,4 @@ def surfaces(chosen: Tensor, target: Tensor, classes: int, tolerance: float) -> 
             ),
             1,
         ).to(chosen.device)
-    return torch.where(both[:, None], found, math.nan).nanmean(2).float()
+    return torch.where(both[:, None], found, rest).nanmean(2).float()

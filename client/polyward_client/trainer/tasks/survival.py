@@ -32,6 +32,7 @@ class SurvivalKind(TaskKind):
         super().__init__(name, task)
         self.event, self.times, self.cox = task.event, task.times, task.loss == "cox"
         self.channels = 1 if self.cox else len(task.times)
+        self.may_be_void = self.cox
 
     def columns(self, column: str) -> tuple[str, ...]:
         return column, self.event or f"{column}_event"
@@ -59,6 +60,11 @@ class SurvivalKind(TaskKind):
 
     def losses(self, output: Tensor, target: Tensor, head: nn.Module) -> Tensor:
         return cox(output[:, 0], target) if self.cox else hazard(output, target, self.times)
+
+    def informs(self, target: Tensor) -> Tensor:
+        """Cox: all cases or none, for one event with another case at risk makes terms of the whole batch."""
+        every = super().informs(target)
+        return every & ((target[:, 1] > 0) & (at_risk(target).sum(1) > 1)).any() if self.cox else every
 
     @property
     def evidence_width(self) -> int:
@@ -102,11 +108,15 @@ def cox(risk: Tensor, target: Tensor) -> Tensor:
     cases is the mean over events. Censored cases and targets of NaN have 0, as all cases of a batch without events.
     """
     time, event = target[:, 0], target[:, 1] > 0
-    at_risk = time >= time[:, None]  # [case, others]
-    at_risk = at_risk | torch.eye(len(risk), dtype=torch.bool, device=risk.device)  # no row is empty, NaN's included
-    terms = torch.where(at_risk, risk, -math.inf).logsumexp(1) - risk
+    terms = torch.where(at_risk(target), risk, -math.inf).logsumexp(1) - risk
     scale = (~time.isnan()).sum() / event.sum().clamp(min=1)
     return torch.where(event, terms, 0) * scale
+
+
+def at_risk(target: Tensor) -> Tensor:
+    """Who still lived when a case's time ended [case, others]: itself, and for a target of NaN nobody else."""
+    time = target[:, 0]
+    return (time >= time[:, None]) | torch.eye(len(time), dtype=torch.bool, device=time.device)
 
 
 def survival(output: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from polyward_client.trainer.branches import Joints
 from polyward_client.trainer.encoders import Pyramid
 from polyward_client.trainer.tasks import Kinds, kind_of
 from polyward_shared.study import Study
+from polyward_shared.tasks import Synthesis, Task
 from polyward_shared.topologies import Cascade, Graph, Interaction, Topology, graph_of, order_of
 
 
@@ -59,10 +60,10 @@ def joints_of(study: Study, task: str, graph: SiteGraph, kinds: Kinds, pyramid: 
         source_is_map = study.tasks[edge.source].level == "map"
         if kinds[task].level == "map" and source_is_map:
             maps += width
-        elif source_is_map and edge.gives != "features":
+        elif source_is_map and is_mask(edge, study.tasks[edge.source]):
             vectors += width * pyramid.channels[0]  # masked pooling: a vector of features for each class
         else:
-            vectors += width
+            vectors += width  # of a map its spatial mean
     group = next((group for group in graph.interactions if task in group.tasks), None)
     stages = len(pyramid.channels) - 1
     return Joints(
@@ -76,6 +77,11 @@ def joints_of(study: Study, task: str, graph: SiteGraph, kinds: Kinds, pyramid: 
 
 def exchange_stages(group: Interaction, stages: int) -> tuple[int, ...]:
     return tuple(range(stages)) if group.stages == "all" else (stages - 1,)
+
+
+def is_mask(edge: Cascade, source: Task) -> bool:
+    """Whether features can be pooled under the map that the edge brings: logits and images may be negative."""
+    return edge.gives in {"probability", "argmax"} and not isinstance(source, Synthesis)
 
 
 def evidence_width(study: Study, edge: Cascade, pyramid: Pyramid) -> int:

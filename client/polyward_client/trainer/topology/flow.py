@@ -14,7 +14,7 @@ from polyward_client.trainer.branches import Branch
 from polyward_client.trainer.decoders import CONVOLUTION
 from polyward_client.trainer.encoders import Pyramid, initialise
 from polyward_client.trainer.tasks import Kinds, TaskKind, kind_of
-from polyward_client.trainer.topology.edges import SiteGraph, evidence_width, exchange_stages
+from polyward_client.trainer.topology.edges import SiteGraph, evidence_width, exchange_stages, is_mask
 from polyward_client.trainer.topology.exchange import NDDR, CrossStitch, Distillation
 from polyward_shared.seeds import seed_for
 from polyward_shared.study import Study
@@ -85,9 +85,10 @@ class Flow(nn.Module):
                     vectors.append(said)
                 elif branch.is_map:
                     maps.append(said)
+                elif is_mask(edge, self.study.tasks[edge.source]):
+                    vectors.append(masked_pool(now.pyramid[0], said))
                 else:
-                    pooled = edge.gives != "features"
-                    vectors.append(masked_pool(now.pyramid[0], said) if pooled else said.flatten(2).mean(2))
+                    vectors.append(said.flatten(2).mean(2))
             now.inputs[task] = vectors, maps
             now.outputs.final[task], now.features[task] = branch.finish(
                 now.pyramid, now.h[task], vectors, maps, now.noise
@@ -131,7 +132,7 @@ class Flow(nn.Module):
             said = output if edge.gives == "logits" else kind.evidence(output)
         if edge.gives == "argmax":
             said = torch.zeros_like(said).scatter_(1, said.argmax(1, keepdim=True), 1.0)
-        if edge.teacher_forcing and edge.source in now.truths and edge.gives in {"probability", "argmax"}:
+        if edge.teacher_forcing and edge.source in now.truths:
             said = _forced(said, kind, now.truths[edge.source], edge.teacher_forcing, now.noise)
         if uncertainty is not None:
             said = torch.cat((said, uncertainty), 1)
@@ -172,12 +173,15 @@ def task_set(tasks: Sequence[str]) -> str:
 
 
 def masked_pool(features: Tensor, masks: Tensor) -> Tensor:
-    """Mean of the features under each mask: [batch, C, *s] and [batch, K, *S] -> [batch, K * C]."""
-    if masks.shape[2:] != features.shape[2:]:
-        masks = _shrunk(masks, features)
-    flat, weights = features.flatten(2), masks.flatten(2)
-    sums = torch.einsum("bcn,bkn->bkc", flat, weights)
-    return (sums / (weights.sum(2)[:, :, None] + EPSILON)).flatten(1)
+    """Mean of the features under each mask: [batch, C, *s] and [batch, K, *S], 0 or more -> float32 [batch, K * C]."""
+    # sums over places overflow in half precision
+    with torch.autocast(features.device.type, enabled=False):
+        features, masks = features.float(), masks.float()
+        if masks.shape[2:] != features.shape[2:]:
+            masks = _shrunk(masks, features)
+        flat, weights = features.flatten(2), masks.flatten(2)
+        sums = torch.einsum("bcn,bkn->bkc", flat, weights)
+        return (sums / (weights.sum(2)[:, :, None] + EPSILON)).flatten(1)
 
 
 def entropy(chances: Tensor) -> Tensor:

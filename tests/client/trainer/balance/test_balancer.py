@@ -145,7 +145,10 @@ def test_weights_stay_finite_for_tiny_losses_and_collinear_or_zero_gradients(
         balancer.after({name: loss * 0.5 for name, loss in losses.items()})
         balancer.end_epoch()
         assert all(weight.isfinite() for weight in found.values())
-    assert all(row.isfinite().all() for row in balancer.state_dict().values())
+    memory = balancer.state_dict()
+    unset = memory.pop("reference").isnan()
+    assert unset.tolist() == [torch.tensor(value).item() == 0 for value in values]
+    assert all(row.isfinite().all() for row in memory.values())
 
 
 def test_the_reference_is_each_tasks_first_loss_ever() -> None:
@@ -154,6 +157,15 @@ def test_the_reference_is_each_tasks_first_loss_ever() -> None:
         found = {name: torch.tensor(loss) for name, loss in losses.items()}
         balancer.weights(found, None, np.random.default_rng(0))
     assert balancer.get_buffer("reference").nan_to_num(-1.0).tolist() == [5.0, 3.0, -1.0]
+
+
+def test_a_first_loss_of_zero_is_no_reference() -> None:
+    balancer = make("gradnorm", "ab")
+    for losses in ({"a": 0.0, "b": 2.0}, {"a": 4.0, "b": 1.0}, {"a": 3.0, "b": 0.0}):
+        found = {name: torch.tensor(loss) for name, loss in losses.items()}
+        weights = balancer.weights(found, torch.eye(2), np.random.default_rng(0))
+        assert all(weight.isfinite() for weight in weights.values())
+    assert balancer.get_buffer("reference").tolist() == [4.0, 2.0]
 
 
 def test_no_task_at_all_is_no_step() -> None:

@@ -84,6 +84,41 @@ class Random(Tiny):
         return [level + torch.rand(1) for level in super().forward(x)]
 
 
+class Dropping(Tiny):
+    """Dropout as a layer; none at a share of 0."""
+
+    def __init__(self, in_channels: int, spatial_dims: int, share: float = 0.1) -> None:
+        super().__init__(in_channels, spatial_dims)
+        self.drop = nn.Dropout2d(share)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [self.drop(level) for level in super().forward(x)]
+
+
+class Attending(Tiny):
+    """Dropout as a number that a layer keeps."""
+
+    def __init__(self, in_channels: int, spatial_dims: int) -> None:
+        super().__init__(in_channels, spatial_dims)
+        self.attention = nn.MultiheadAttention(4, 1, dropout=0.2)
+
+
+class Shaken(Tiny):
+    """Dropout as a function, which no layer shows."""
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [F.dropout(level, 0.1, self.training) for level in super().forward(x)]
+
+
+class Afraid(Tiny):
+    """Fails where all is dark."""
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        if not bool(x.any()):
+            raise ValueError("too dark")
+        return super().forward(x)
+
+
 class Counted(Tiny):
     """One raw number that differs between two buildings and cannot be told from a chosen one."""
 

@@ -78,6 +78,9 @@ def test_options_that_the_class_does_not_take_are_told(options: dict[str, Any]) 
         ("Thirds", r"level 1 has the shape \[1, 4, 3, 3\]"),
         ("Pooled", r"level 1 has the shape \[1, 4\]"),
         ("Random", "is not the same whenever it is built"),
+        ("Dropping", r"has dropout of 0\.1 in drop, .* expected no dropout"),
+        ("Attending", r"has dropout of 0\.2 in attention"),
+        ("Shaken", "differently in training"),
         ("Counted", "is not the same whenever it is built"),
         ("Frozen", "no parameter of it can learn"),
         ("Failing", "KeyError: 'a mistake of its own'"),
@@ -87,6 +90,11 @@ def test_what_cannot_be_shared_is_refused(name: str, said: str) -> None:
     study, allowed = study_with(name)
     with pytest.raises(Problem, match=said):
         pyramid_of(study, allowed)
+
+
+def test_dropout_of_nothing_is_none() -> None:
+    study, allowed = study_with("Dropping", share=0.0)
+    assert pyramid_of(study, allowed).channels == (4, 4)
 
 
 def test_tables_that_the_class_draws_are_equal_at_every_site() -> None:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from polyward_client.trainer.cells import Cell, CellError
 from polyward_client.trainer.tasks import TaskKind, kind_of
-from polyward_client.trainer.tasks.classes import Ordered, corn
+from polyward_client.trainer.tasks.classes import ranks
+from polyward_client.trainer.tasks.ordinal import Ordered, corn
 from polyward_shared.study import Study
 from tests.support.images import make_study
 
@@ -76,8 +77,15 @@ def test_findings_are_ranked_among_the_cases_that_state_them() -> None:
     # a: perfect; b: the unstated case would spoil it, without it all wrong; c: one value alone has no ranking
     truths = torch.tensor([[1.0, 1.0, 1.0], [0.0, 0.0, 1.0], [0.0, math.nan, 1.0]])
     found = figures(findings, answers, truths)
-    assert found["macro_auroc"] == (0.5, 3)
-    assert found["mean_precision"][0] == pytest.approx((1 + 0.5) / 2)
+    assert found["macro_auroc"] == (0.5, 2)  # b is known of two cases
+    assert found["mean_precision"] == (0.75, 2)
+    assert findings.smallest(truths) == 2
+    assert findings.smallest(truths[:, 2:].expand(-1, 3)) == 0  # nothing can be ranked
+
+
+def test_a_case_of_which_no_finding_is_known_teaches_nothing() -> None:
+    target = torch.tensor([[1.0, math.nan], [math.nan, math.nan]])
+    assert kind(kind="multilabel", classes=["a", "b"]).informs(target).tolist() == [True, False]
 
 
 # Ordinal
@@ -85,8 +93,14 @@ def test_findings_are_ranked_among_the_cases_that_state_them() -> None:
 
 def test_corn_asks_a_threshold_only_where_the_one_before_is_passed() -> None:
     output = torch.tensor([[2.0, -1.0]]).expand(3, -1)
-    wanted = [softplus(2), (softplus(-2) + softplus(-1)) / 2, (softplus(-2) + softplus(1)) / 2]
+    wanted = [softplus(2) / 2, (softplus(-2) + softplus(-1)) / 2, (softplus(-2) + softplus(1)) / 2]
     assert corn(output, torch.tensor([0, 1, 2])).tolist() == pytest.approx(wanted)
+
+
+def test_corns_best_constant_answer_is_the_share_of_cases() -> None:
+    output = torch.tensor([[0.0, 20.0, 20.0]], requires_grad=True)  # P(y > 0) = 1/2, then all the way up
+    (slope,) = torch.autograd.grad(corn(output.expand(2, -1), torch.tensor([0, 3])).sum(), output)
+    assert slope.flatten().tolist() == pytest.approx([0, 0, 0], abs=1e-6)
 
 
 @pytest.mark.parametrize(("loss", "chance"), [("corn", 0.5 * 0.25), ("coral", 0.25)])
@@ -122,6 +136,29 @@ def test_corns_grade_needs_the_product_to_pass() -> None:
 
 
 # Multiclass and binary
+
+
+SURE = torch.tensor([18.0, 19.0, -1.0, -2.0, 25.0, 30.0])  # sigmoids in single precision: 1 from 18 on
+SURE_TRUTHS = torch.tensor([0.0, 0.0, 0.0, 0.0, 1.0, 1.0])
+
+
+def test_sure_answers_are_still_ranked() -> None:
+    found = figures(kind(kind="binary"), SURE[:, None], SURE_TRUTHS)
+    assert (found["auroc"][0], found["average_precision"][0]) == (1.0, 1.0)
+    found = figures(kind(kind="multilabel", classes=["a"]), SURE[:, None], SURE_TRUTHS[:, None])
+    assert (found["macro_auroc"], found["mean_precision"]) == ((1.0, 6), (1.0, 6))
+    answers = torch.stack((0 * SURE, SURE), 1)
+    assert figures(kind(kind="multiclass", classes=["a", "b"]), answers, SURE_TRUTHS.long())["macro_auroc"][0] == 1.0
+
+
+def test_ranks_keep_order_and_ties() -> None:
+    assert ranks(torch.tensor([7.0, -90.0, 7.0, 300.0])).tolist() == [0.5, 0.0, 0.5, 1.0]
+    assert ranks(torch.tensor([4.0, 4.0])).tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(("truths", "fewest"), [([1, 0, 0, 0, 1], 2), ([0, 1, 1, 1], 1), ([0, 0], 0), ([1, 1], 0)])
+def test_a_binary_tasks_figures_speak_of_the_rarer_class(truths: list[float], fewest: int) -> None:
+    assert kind(kind="binary").smallest(torch.tensor(truths, dtype=torch.float32)) == fewest
 
 
 def test_label_smoothing_by_hand() -> None:

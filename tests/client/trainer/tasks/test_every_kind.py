@@ -125,3 +125,23 @@ def test_a_case_without_a_label_has_a_target_of_the_same_form(known: tuple[TaskK
     blank = kind.blank(Image(size=study.image.size))
     assert blank.shape == tuple(targets.shape[1:])
     assert torch.from_numpy(np.asarray(blank)).dtype == targets.dtype
+
+
+def test_a_case_that_teaches_nothing_costs_nothing(known: tuple[TaskKind, Study, Tensor]) -> None:
+    kind, study, targets = known
+    assert kind.informs(targets).tolist() == [True] * CASES
+    blank = torch.from_numpy(np.asarray(kind.blank(Image(size=study.image.size))))
+    some = targets.clone()
+    some[0] = blank
+    told = kind.informs(some)
+    assert (told.shape, told.dtype, told.device) == ((CASES,), torch.bool, targets.device)
+    assert kind.may_be_void or bool(told.all()), "nobody would ask"
+    assert not kind.losses(outputs(kind, 4), some, kind.head(4))[~told].any()
+
+
+def test_the_smallest_group_is_a_number_of_cases(known: tuple[TaskKind, Study, Tensor]) -> None:
+    kind, _, targets = known
+    truths = targets if kind.level == "image" else torch.zeros(CASES)  # as figures get them
+    found = kind.smallest(truths)
+    assert type(found) is int
+    assert 0 < found <= CASES

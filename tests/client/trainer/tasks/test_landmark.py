@@ -192,3 +192,9 @@ def figures(network: nn.Module, images: Tensor, target: Tensor) -> dict[str, flo
     with torch.inference_mode():
         answers = KIND.answers(network(images), target)
     return {name: value for name, value, _ in KIND.figures(answers, target, NO_HEAD)}
+
+
+def test_a_case_without_a_seen_point_teaches_nothing() -> None:
+    target = torch.tensor([[[1.0, 2.0], [NAN, NAN]], [[NAN, NAN], [NAN, NAN]], [[1.0, NAN], [NAN, NAN]]])
+    assert KIND.informs(target).tolist() == [True, False, False]
+    assert KIND.losses(torch.ones(3, 2, 8, 8), target, NO_HEAD)[1:].tolist() == [0, 0]

@@ -157,7 +157,39 @@ def test_surfaces_one_pixel_apart() -> None:
     found = surfaces(chosen, target, 2, 1.0)
     assert found[0].tolist() == [1, 1, 1]  # 95th percentile, mean, share within one pixel
     assert surfaces(chosen, target, 2, 0.5)[0, 2].item() == 0
-    assert bool(found[1].isnan().all())
+    assert found[1, :2].isnan().tolist() == [True, True]
+
+
+def test_a_surface_that_is_missed_or_made_up_is_no_agreement() -> None:
+    empty, there = torch.zeros(3, 8, 8, dtype=torch.int64), torch.zeros(3, 8, 8, dtype=torch.int64)
+    there[:2, 2, 2] = 1  # the third is empty in both
+    for found in (surfaces(empty, there, 2, 1.0), surfaces(there, empty, 2, 1.0)):
+        assert found[:, 2].nan_to_num(-1.0).tolist() == [0, 0, -1]
+        assert bool(found[:, :2].isnan().all())
+        assert found.dtype == torch.float32
+
+
+def test_missed_lesions_count_in_the_agreement_of_surfaces() -> None:
+    judge, target = kind("a", surface=1.0), torch.ones(10, 1, 1, dtype=torch.uint8).expand(-1, 1, 2)
+    output = torch.zeros(10, 2, 1, 2)
+    output[:, 0], output[0, 1] = 1, 2  # nine of ten missed
+    figures = {name: rest for name, *rest in judge.figures(judge.answers(output, target), torch.zeros(10), HEAD)}
+    assert figures["surface_dice"] == [pytest.approx(0.1), 10]
+    assert figures["hd95"] == [0, 1]
+
+
+def test_a_mask_that_hides_classes_is_no_truth_about_all_of_them() -> None:
+    assert kind("a", "b", labelled=("a",)).truth(mask(0, 1)) is None
+    whole = kind("a", "b").truth(mask(0, 1))
+    assert whole is not None
+    assert whole[0, :, 0].T.tolist() == [[1, 0, 0], [0, 1, 0]]
+
+
+def test_a_mask_without_any_judgement_teaches_nothing() -> None:
+    target = torch.cat((mask(9, 9), mask(0, 9)))
+    assert kind("a", ignore=9).informs(target).tolist() == [False, True]
+    assert kind("a").informs(torch.zeros_like(target)).tolist() == [True, True]
+    assert (kind("a", ignore=9).may_be_void, kind("a").may_be_void) == (True, False)
 
 
 def test_a_mask_in_the_studys_form_keeps_the_value_for_unjudged_places() -> None:

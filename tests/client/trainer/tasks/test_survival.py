@@ -103,6 +103,22 @@ def test_cox_without_events_is_zero_with_a_gradient_of_zero() -> None:
     assert risk.grad.tolist() == [[0], [0], [0]]
 
 
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        ([(1, 1), (2, 0), (0.5, 0)], True),  # one event, one case that outlived it
+        ([(1, 1), (1, 0)], True),
+        ([(1, 0), (2, 0)], False),  # no event
+        ([(1, 1), (0.5, 0), (NAN, NAN)], False),  # nobody else was at risk
+    ],
+)
+def test_cox_teaches_with_all_cases_of_a_risk_set_or_with_none(target: list[tuple[float, float]], told: bool) -> None:
+    assert kind("cox").informs(rows(*target)).tolist() == [told] * len(target)
+    assert kind("hazard").informs(rows(*target)).all()
+    losses = kind("cox").losses(torch.arange(len(target))[:, None].float(), rows(*target), NO_HEAD)
+    assert bool(losses.any()) == told
+
+
 def test_evidence_is_the_survival_curve_or_the_risk() -> None:
     assert torch.allclose(kind().evidence(torch.zeros(1, 3)), torch.tensor([[0.5, 0.25, 0.125]]))
     assert (kind().evidence_width, kind().unsure) == (3, 0.5)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from polyward_client.trainer.balance.cut import backward, leaves
 from polyward_client.trainer.model import MultiTaskModel, parts, schema_of, shared_arrays
+from polyward_client.trainer.tasks import TaskKind, kind_of
 from polyward_client.trainer.topology.flow import Truth, entropy, masked_pool
 from polyward_shared.study import Study
 from tests.support.images import TASKS, make_study
@@ -153,6 +154,72 @@ def test_masked_pooling_by_hand() -> None:
     assert masked_pool(features, masks)[0].tolist() == pytest.approx([1.5, 0.0], abs=1e-4)
     fine = masks.repeat_interleave(2, 2).repeat_interleave(2, 3)
     assert torch.allclose(masked_pool(features, fine), masked_pool(features, masks))
+
+
+@pytest.mark.parametrize("form", [torch.float32, torch.float16, torch.bfloat16])
+def test_masked_pooling_over_many_places_does_not_overflow(form: torch.dtype) -> None:
+    features, masks = (torch.full((1, 1, 256, 256), value, dtype=form) for value in (1.5, 0.9))
+    with torch.autocast("cpu", torch.float16 if form == torch.float32 else form):
+        pooled = masked_pool(features, masks)  # 256 * 256 * 1.5 * 0.9 is beyond float16
+    assert pooled.dtype == torch.float32
+    assert pooled[0].tolist() == pytest.approx([1.5], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("source", "gives", "width"),
+    [
+        ("mask", "probability", 2 * 4),
+        ("mask", "argmax", 2 * 4),
+        ("mask", "logits", 2),
+        ("mask", "features", 4),
+        ("pair", "probability", 2),
+        ("pair", "logits", 2),
+    ],
+)
+def test_only_what_is_never_negative_is_a_mask_to_pool_under(source: str, gives: str, width: int) -> None:
+    """Elsewhere weights could sum to about 0: a branch hears the spatial mean."""
+    data = study_of(KINDS["parallel"]).model_dump(mode="json")
+    tasks = {**data["tasks"], "pair": {"kind": "synthesis", "channels": 2}}
+    edge = {"source": source, "target": "bright", "gives": gives}
+    study = Study.model_validate({**data, "tasks": tasks, "topology": {"kind": "cascaded", "cascade": [edge]}})
+    model = MultiTaskModel(study, ("bright", source))
+    branch: Any = model.branches["bright"]
+    assert branch.joints.vectors == width
+    with torch.no_grad():
+        head: Any = model.branches[source].head
+        head.weight.zero_()
+        head.bias.copy_(torch.tensor([1.0, -1.0]))
+    heard: list[Tensor] = []
+    mix: Any = model.branches["bright"].mix
+    mix.register_forward_pre_hook(lambda _module, given: heard.append(given[0][:, -width:]))
+    pyramid = [level + 1 for level in model.encoder(torch.rand(2, 1, 16, 16))]
+    model.answer(pyramid, (16, 16), ("bright",))
+    if width == 2:
+        assert heard[0].tolist() == [[1.0, -1.0]] * 2
+    elif gives == "probability":
+        assert torch.allclose(heard[0], pyramid[0].flatten(2).mean(2).repeat(1, 2), atol=1e-5)
+
+
+def test_true_labels_can_be_forced_where_a_kind_has_them_in_the_form_of_its_answer() -> None:
+    kinds: dict[str, dict[str, Any]] = {
+        **MORE,
+        "findings": {"kind": "multilabel", "classes": ["a", "b"]},
+        "hazard": {"kind": "survival", "times": [1, 2]},
+        "points": {"kind": "landmark", "points": ["a", "b"]},
+        "vessel": {"kind": "centreline"},
+        "boxes": {"kind": "detection"},
+        "pair": {"kind": "synthesis"},
+    }
+    data = {**make_study().model_dump(mode="json"), "tasks": kinds}
+    for source in kinds:
+        kind = kind_of(Study.model_validate(data), source)
+        edge = {"source": source, "target": next(name for name in kinds if name != source), "teacher_forcing": 0.5}
+        forced = {**data, "topology": {"kind": "cascaded", "cascade": [edge]}}
+        if type(kind).truth is TaskKind.truth:
+            with pytest.raises(ValueError, match="teacher_forcing"):
+                Study.model_validate(forced)
+        else:
+            Study.model_validate(forced)
 
 
 def test_entropy_is_one_where_nothing_is_known() -> None:

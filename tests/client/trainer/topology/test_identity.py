@@ -62,10 +62,12 @@ def close(one: dict[str, Tensor], two: dict[str, Tensor]) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("unit", "silence"),
-    [("cross_stitch", itself), ("nddr", itself), ("distillation", itself), ("attention", open_gates)],
+    ("unit", "stages", "silence"),
+    [
+        *((unit, stages, itself) for unit in ("cross_stitch", "nddr", "distillation") for stages in ("all", "last")),
+        ("attention", "all", open_gates),
+    ],
 )
-@pytest.mark.parametrize("stages", ["all", "last"])
 def test_an_interaction_that_passes_nothing_on_is_parallel(
     unit: str, stages: str, silence: Callable[[MultiTaskModel], None]
 ) -> None:
