@@ -37,7 +37,7 @@ def run(folder: Path, scale: Scale, step: Step) -> list[Row]:
     """Ours and the bare loop in many short turns: a machine's speed changes from second to second, and meets all."""
     rows: list[Row] = []
     for dimensions, size, images in ((2, 64, scale.of(600, quick=200)), (3, 24, scale.of(160, quick=80))):
-        turns, epochs = scale.of(31 if dimensions == 2 else 21, quick=3), 1
+        turns, epochs = scale.of(45 if dimensions == 2 else 31, quick=3), 1
         data = folder / f"{dimensions}d"
         write_hospitals(data, images=images, size=size, dimensions=dimensions)
         step(f"{size}^{dimensions}: {turns} turns of an epoch, ours, ours with light augmentation, and bare")
