@@ -119,7 +119,8 @@ def _step(site: Site, study: Study, task: str, data: Dataset, device: torch.devi
         batch = own.batch(places, device)
         if study.image.window is not None:
             batch = windows(batch, model.kinds, study.image.window, np.random.default_rng(0))
-        loss = float(train_step(model, [batch], run, optimisers).losses[task])
+        # a task whose labels in this batch teach nothing, such as times without an event, has no loss
+        loss = float(train_step(model, [batch], run, optimisers).losses.get(task, 0.0))
         finite = all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters())
     except (torch.OutOfMemoryError, MemoryError):
         return len(places), math.nan, time.monotonic() - began, MEMORY

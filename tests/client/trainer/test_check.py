@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from polyward_client.site import Site
+from polyward_client.site import Site, read_site
 from polyward_client.trainer.approve import make_approval
 from polyward_client.trainer.check import run_check
 from polyward_shared.problems import Problem
@@ -56,6 +56,19 @@ def test_a_study_of_windows_is_tried_with_windows(tmp_path: Path) -> None:
     study = make_study(tasks=["mask"], image={"size": [18, 18], "window": [16, 16]}, encoder={"blocks": [1, 1, 1]})
     good, text = checked(write_site(tmp_path, tasks=["mask"]), study)
     assert good, text
+
+
+def test_a_batch_whose_labels_teach_nothing_is_no_failure(tmp_path: Path) -> None:
+    """Times without an event have no loss here; the next batch may have one."""
+    site = write_site(tmp_path, tasks=["bright"], images=40)
+    rows = [{**row, "death": "2.5", "death_event": str(int(place >= 20))} for place, row in enumerate(read_rows(site))]
+    write_manifest(site.manifest, rows)
+    site.path.write_text(site.path.read_text().replace('"bright"', '"death"'))
+    text = make_study(tasks=["bright"]).model_dump(mode="json")
+    text["tasks"] = {"death": {"kind": "survival", "times": [1, 2, 4], "loss": "cox"}}
+    good, printed = checked(read_site(site.path), Study.model_validate(text))
+    assert good, printed
+    assert "0.0000" in printed
 
 
 def test_without_a_study_cells_are_counted(tmp_path: Path) -> None:
