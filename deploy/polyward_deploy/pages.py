@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
@@ -47,6 +48,14 @@ def template(name: str) -> Template:
         breakable=_breakable,
     )
     return environment.get_template(name)
+
+
+def written(folder: Path, name: str, text: str) -> Path:
+    """Writes a page into a folder, made if need be, and returns its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
 
 
 def _amount(count: int) -> str:

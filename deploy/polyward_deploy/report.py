@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 
 from polyward_deploy.arms import Arm
-from polyward_deploy.pages import date, template
+from polyward_deploy.pages import date, template, written
 from polyward_deploy.plots import curves, heat_map
 from polyward_deploy.results import ABSENT, ARM_NAMES, Cell, Results, Turn, table, verdict
 
@@ -43,10 +43,7 @@ class ArmRounds:
 
 def write_report(folder: Path, results: Results) -> Path:
     """Writes `report.html` into the folder and returns its path."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "report.html"
-    path.write_text(page(results), encoding="utf-8")
-    return path
+    return written(folder, "report.html", page(results))
 
 
 def page(results: Results) -> str:

@@ -24,18 +24,23 @@ TITLES: dict[Arm, str] = {
 TROUBLE = frozenset({"refused", "misfit", "missed", "differs", "waiting"})  # said of every arm
 
 
+def bars(console: Console) -> Progress:
+    """Bars with a count, the time so far, and each task's `note`."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+    )
+
+
 class Screen:
     """Shows what happens to `arms` of a study with these sites; use as a context manager and give `watch` away."""
 
     def __init__(self, console: Console, arms: Sequence[Arm], sites: Iterable[str], rounds: int) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[note]}"),
-            console=console,
-        )
+        self._progress = bars(console)
         names = list(sites)
         self._bars: dict[Arm, TaskID] = {}
         for arm in arms:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
@@ -13,14 +14,14 @@ Digest = Annotated[str, formed(r"[0-9a-f]{64}", "a digest of 64 hexadecimal digi
 DottedPath = Annotated[str, formed(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", "package.module:Class")]
 
 
-class _Encoder(Frozen):
+class _Encoder(Frozen, ABC):
     groups: int = Field(default=4, ge=1)  # of the group norms, also in the branches
     start: Literal["seed"] | Digest = "seed"  # or the digest of an encoder in the hub's registry
 
     @property
+    @abstractmethod
     def divisor(self) -> int:
         """Every side of the image is a multiple of it."""
-        raise NotImplementedError
 
 
 class SegRes(_Encoder):

@@ -5,6 +5,7 @@ Stage i takes h [batch, channels, *spatial] of level L-1-i and ends at level L-2
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import torch
@@ -21,7 +22,7 @@ DECONVOLUTION: dict[int, type[nn.ConvTranspose2d] | type[nn.ConvTranspose3d]] = 
 Pyr = list[Tensor]
 
 
-class Decoder(nn.Module):
+class Decoder(nn.Module, ABC):
     """A subclass says how features rise one level (`up`) and how they meet the encoder's there (`merge`).
 
     With `gated`, the encoder's features are weighted by 0..1 first (MTAN, Liu et al., arXiv 1803.10704, eq. 1-2).
@@ -39,17 +40,17 @@ class Decoder(nn.Module):
             for fine in (pyramid.channels[-2::-1] if gated else ())
         )
 
+    @abstractmethod
     def build(self, pyramid: Pyramid, stages: list[tuple[int, int, int]]) -> None:
         """Makes the layers; for each stage its width, the width below it, and the groups of its norms."""
-        raise NotImplementedError
 
+    @abstractmethod
     def up(self, number: int, h: Tensor, size: torch.Size) -> Tensor:
         """h at the width and the spatial size of the next level."""
-        raise NotImplementedError
 
+    @abstractmethod
     def merge(self, number: int, up: Tensor, skip: Tensor) -> Tensor:
         """Two tensors of the same shape -> one."""
-        raise NotImplementedError
 
     def stage(self, number: int, h: Tensor, pyramid: Pyr) -> Tensor:
         skip = pyramid[-2 - number]

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import MaxNLocator
 
-from polyward_deploy.pages import date, template
+from polyward_deploy.pages import date, template, written
 from polyward_deploy.plots import INK, MARKERS, SERIES, STYLE, svg
 from polyward_deploy.results import ABSENT
 from polyward_deploy.topologies.averages import (
@@ -35,10 +35,7 @@ BAR = 0.3  # how far the bar of the mean stands from the points
 
 def write_page(folder: Path, comparison: Comparison) -> Path:
     """Writes `topologies.html` into the folder and returns its path."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "topologies.html"
-    path.write_text(page(comparison), encoding="utf-8")
-    return path
+    return written(folder, "topologies.html", page(comparison))
 
 
 def page(comparison: Comparison) -> str:

@@ -11,12 +11,11 @@ from itertools import accumulate
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from polyward_client.site import read_site
 from polyward_deploy.compare import collect
 from polyward_deploy.results import Results, table
-from polyward_deploy.screen import TROUBLE
+from polyward_deploy.screen import TROUBLE, bars
 from polyward_deploy.simulate import Watch, run_arm
 from polyward_deploy.topologies.plan import Arrangement, Run, planned, same_comparison, titled
 from polyward_server.cli import sentence
@@ -111,14 +110,7 @@ def _figures(run: Run, results: Results) -> Iterator[Figure]:
 @contextmanager
 def _progress(console: Console, runs: Sequence[Run]) -> Iterator[tuple[Callable[[Run], Watch], Callable[[str], None]]]:
     """A bar over the rounds of all runs: how to begin the next one, and how to say something above the bar."""
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[note]}"),
-        console=console,
-    )
+    bar = bars(console)
     line = bar.add_task("rounds", total=sum(run.study.rounds for run in runs), note="")
     before = list(accumulate((run.study.rounds for run in runs), initial=0))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -28,13 +27,6 @@ NO_HEAD = nn.Identity()
 NAN = math.nan
 ONE = DetectionKind("nodules", Detection(kind="detection", most=3))
 TWO = DetectionKind("nodules", Detection(kind="detection", classes=("solid", "part solid"), most=4))
-
-
-@pytest.fixture
-def deterministic() -> Iterator[None]:
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 def cell(text: str, size: tuple[int, ...] = (10, 20)) -> list[Cell | None]:

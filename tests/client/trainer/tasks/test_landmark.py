@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +20,6 @@ from polyward_shared.tasks import Landmark
 NO_HEAD = nn.Identity()
 NAN = math.nan
 KIND = LandmarkKind("valves", Landmark(kind="landmark", points=("mitral", "aortic"), sigma=1.5, tolerance=2))
-
-
-@pytest.fixture
-def deterministic() -> Iterator[None]:
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 def cell(text: str, size: tuple[int, ...] = (10, 20)) -> list[Cell | None]:
