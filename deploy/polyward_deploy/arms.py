@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from typing import Literal
 
 from polyward_client.site import Site
-from polyward_shared.study import Participation, Sharing, Study
+from polyward_shared.aggregation import Participation, Sharing
+from polyward_shared.study import Study
 
 Arm = Literal["local", "federated", "fedavg"]
 ARMS: tuple[Arm, ...] = ("federated", "local", "fedavg")

@@ -24,7 +24,11 @@ class _Encoder(Frozen, ABC):
         """Every side of the image is a multiple of it."""
 
 
-class SegRes(_Encoder):
+class _Convolutional(_Encoder, ABC):
+    norm: Literal["group", "batch"] = "group"  # batch norm depends on who is in a batch; its statistics are the site's
+
+
+class SegRes(_Convolutional):
     """Residual blocks (Myronenko, arXiv 1810.11654). One entry of `blocks` per level; every level halves the image."""
 
     kind: Literal["segres"] = "segres"
@@ -36,7 +40,7 @@ class SegRes(_Encoder):
         return 1 << (len(self.blocks) - 1)
 
 
-class BasicUNet(_Encoder):
+class BasicUNet(_Convolutional):
     """The contracting half of a U-Net (Ronneberger et al., arXiv 1505.04597)."""
 
     kind: Literal["basicunet"]
@@ -47,7 +51,7 @@ class BasicUNet(_Encoder):
         return 1 << (len(self.widths) - 1)
 
 
-class ResNet(_Encoder):
+class ResNet(_Convolutional):
     """Residual network features (He et al., arXiv 1512.03385), with group norm; strides 2 to 32."""
 
     kind: Literal["resnet"]

@@ -10,8 +10,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Literal
 
 from polyward_shared.codec import Codec
+from polyward_shared.training import Personal
 
 
 class Kind(StrEnum):
@@ -23,11 +25,33 @@ class Kind(StrEnum):
 
 
 class Stage(StrEnum):
-    """When a metric was taken: with the state as received, after own training, or after the final tuning."""
+    """Which model a metric is about, and when: the federated one as received, after own training, after the final
+    tuning; those trained beside it, in a round and at the end; and the one that the site keeps."""
 
     RECEIVED = "received"
     TRAINED = "trained"
     FINAL = "final"
+    ALONE = "alone"
+    ALONE_FINAL = "alone_final"
+    DITTO = "ditto"
+    DITTO_FINAL = "ditto_final"
+    KEPT = "kept"
+
+
+AT_THE_END = frozenset({Stage.FINAL, Stage.ALONE_FINAL, Stage.DITTO_FINAL, Stage.KEPT})
+Kept = Literal["federated", "alone", "ditto"]  # the model that a site keeps for a task
+
+
+def stages_of(kind: Kind, personal: Personal) -> frozenset[Stage]:
+    """The stages that a report of this kind may tell of, under a study with these personal models."""
+    stages = {Stage.FINAL} if kind is Kind.FINISH else {Stage.RECEIVED, Stage.TRAINED}
+    if personal.alone:
+        stages.add(Stage.ALONE_FINAL if kind is Kind.FINISH else Stage.ALONE)
+    if personal.ditto:
+        stages.add(Stage.DITTO_FINAL if kind is Kind.FINISH else Stage.DITTO)
+    if kind is Kind.FINISH and (personal.alone or personal.ditto):
+        stages.add(Stage.KEPT)
+    return frozenset() if kind is Kind.JOIN else frozenset(stages)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +107,8 @@ class Report:
     counts: dict[str, int] = field(default_factory=dict)  # training labels of each task
     metrics: tuple[Metric, ...] = ()
     seconds: float = 0.0
+    steps: int = 0  # of the optimiser, in a round
+    kept: dict[str, Kept] = field(default_factory=dict)  # finish: which model the site keeps for each task
     schema: str = ""  # join: the schema as JSON
     first: dict[str, str] = field(default_factory=dict)  # join: digest of each group of the first state
     software: str = ""  # join: versions, for the hub's table

@@ -1,8 +1,8 @@
 """The schema of what may cross: names, shapes and order of the shared arrays, all float32.
 
 Shared arrays travel as one flat vector in the schema's order, so that names need not be sent: equal digests mean
-equal names, shapes and order. A schema consists of *groups*, each aggregated on its own: `encoder`, and
-`branches.<task>` where a study shares branches among the owners of a task.
+equal names, shapes and order. A schema consists of *groups*, each aggregated on its own: `encoder`, `branches.<task>`
+where branches cross, and `precision` or `statistics` where the study's rules need them.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ Named = Mapping[str, NDArray[np.float32]]
 
 ENCODER = "encoder"
 BRANCHES = "branches"
+PRECISION = "precision"  # how sure a site is of each value of the encoder: `precision.encoder.conv.weight`
+STATISTICS = "statistics"  # moments that batch norms have seen: `statistics.encoder.norm.mean`, `.square`
 
 
 def group_of(name: str) -> str:

@@ -4,40 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from polyward_shared.encoders import Encoder, Positive, SegRes
+from polyward_shared.aggregation import Aggregation, Participation, Sharing
+from polyward_shared.encoders import Custom, Encoder, Positive, SegRes
 from polyward_shared.reading import Frozen, formed, read_toml
+from polyward_shared.schema import BRANCHES, ENCODER, PRECISION, STATISTICS
 from polyward_shared.tasks import Task, TaskName
 from polyward_shared.topologies import Graph, Topology, graph_of
+from polyward_shared.training import Balancer, Personal, Training
 
 Name = Annotated[
     str, formed(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", "1 to 63 letters, digits, dots, underscores or dashes")
 ]
-Rate = Annotated[float, Field(gt=0, lt=10)]
-
-BALANCERS = (
-    "equal",
-    "fixed",
-    "uncertainty",
-    "dwa",
-    "rlw",
-    "gls",
-    "imtl_l",
-    "famo",
-    "gradnorm",
-    "pcgrad",
-    "mgda",
-    "imtl_g",
-    "aligned_mtl",
-    "cagrad",
-    "db_mtl",
-    "upgrad",
-)
-Augmentation = Literal["none", "light", "radiograph", "ct", "mri", "ultrasound", "fundus", "photo", "pathology"]
 
 
 class Image(Frozen):
@@ -98,65 +81,6 @@ class Branches(Frozen):
     attention: Literal["none", "cbam"] = "none"  # of each branch on the deepest features (Woo et al., arXiv 1807.06521)
 
 
-class Balancer(Frozen):
-    """How the losses of a site's tasks combine. What each kind means stands in the trainer's folder `balance`."""
-
-    kind: Annotated[
-        str,
-        formed("|".join((*BALANCERS, r"torchjd:[A-Za-z]+")), f"one of {', '.join(BALANCERS)}, or torchjd: and a name"),
-    ] = "equal"
-    space: Literal["features", "parameters"] = "features"  # where gradients are compared, for kinds that compare them
-    temperature: float = Field(default=2.0, gt=0)  # dwa
-    alpha: float = Field(default=1.5, ge=0)  # gradnorm
-    c: float = Field(default=0.4, ge=0, lt=1)  # cagrad
-    rate: float = Field(default=0.025, gt=0, lt=10)  # of what uncertainty, imtl_l, famo and gradnorm learn themselves
-    decay: float = Field(default=0.9, ge=0, lt=1)  # db_mtl: how long it remembers gradients
-
-
-class Training(Frozen):
-    """One site's work in a round."""
-
-    schedule: Literal["fedrep", "fedper"] = "fedper"
-    epochs: Positive = 1  # of the encoder (fedrep) or of everything together (fedper)
-    branch_epochs: Positive = 1  # fedrep: of the branches, before the encoder moves
-    final_epochs: int = Field(default=3, ge=0)  # of the branches, after the last round
-    batch: Positive = 8
-    accumulate: Positive = 1  # batches whose gradients make one step; each counts the same, whatever labels it holds
-    optimiser: Literal["adamw", "sgd", "acqn_like"] = "adamw"
-    learning_rate: Rate = 1e-3
-    branch_learning_rate: Rate = 2e-3
-    rate_schedule: Literal["constant", "cosine", "linear"] = "constant"  # of both rates, across the rounds
-    warmup_rounds: int = Field(default=0, ge=0)  # in which both rates rise to their values
-    weight_decay: float = Field(default=1e-4, ge=0)
-    momentum: float = Field(default=0.9, ge=0, lt=1)  # sgd only
-    gradient_clip: float = Field(default=1.0, gt=0)  # norm, per part
-    augmentation: Augmentation = "light"  # all but none, radiograph and ct mirror left and right
-    patience: int = Field(default=0, ge=0)  # measured rounds without a better val loss until a branch rests; 0: never
-    empty_mask: Literal["smooth", "skip", "keep"] = "smooth"  # Dice on images without foreground
-
-
-class Sharing(Frozen):
-    """What crosses besides the encoder: nothing, or branches among the owners of the same task."""
-
-    branches: Literal["site", "task"] = "site"
-
-
-class Aggregation(Frozen):
-    """How much a site's update counts."""
-
-    weighting: Literal["samples", "tasks", "uniform"] = "samples"
-    task_exponent: float = Field(default=0.5, ge=0, le=1)  # `tasks` only: 1 follows counts, 0 treats owners alike
-
-
-class Participation(Frozen):
-    """Who is needed, and how long the others are waited for."""
-
-    quorum: Positive = 2
-    task_quorum: dict[TaskName, Positive] = Field(default_factory=dict)
-    deadline_seconds: float = Field(default=3600.0, gt=0)  # of a round, once its orders are out
-    rejoin_seconds: float = Field(default=30.0, ge=0)  # how long a site that went offline is waited for
-
-
 class Evaluation(Frozen):
     """Which splits are measured, and in which rounds (the last is always)."""
 
@@ -192,6 +116,7 @@ class Study(Frozen):
     topology: Topology = Topology()
     balancer: Balancer = Balancer()
     training: Training = Training()
+    personal: Personal = Personal()
     sharing: Sharing = Sharing()
     aggregation: Aggregation = Aggregation()
     participation: Participation = Participation()
@@ -215,6 +140,7 @@ class Study(Frozen):
             if task not in self.tasks:
                 raise ValueError(f"participation.task_quorum: found {task!r}; expected a task of the study")
         self._check_tasks()
+        self._check_federation()
         return self
 
     def _check_tasks(self) -> None:
@@ -247,12 +173,50 @@ class Study(Frozen):
                     "the whole; expected image.window only with tasks that answer for each place"
                 )
 
+    def _check_federation(self) -> None:
+        """What schedule, sharing and aggregation ask of each other."""
+        training, sharing, rule = self.training, self.sharing, self.aggregation
+        if self.participation.quorum < rule.fewest:
+            raise ValueError(
+                f"participation.quorum: found {self.participation.quorum}; the rule {rule.rule!r} as it is set needs "
+                f"at least {rule.fewest} updates in every round"
+            )
+        if training.schedule == "fedbabu" and (sharing.branches != "site" or not training.final_epochs):
+            raise ValueError(
+                "training.schedule: with 'fedbabu' branches move only after the last round; expected "
+                "sharing.branches = 'site' and training.final_epochs above 0"
+            )
+        if rule.traits.encoders != "one" and sharing.branches != "site":
+            raise ValueError(
+                f"sharing.branches: found {sharing.branches!r}, but with the rule {rule.rule!r} owners of a task may "
+                "hold different encoders; expected 'site'"
+            )
+        if rule.rule == "precision" and self.wire.codec != "float32":
+            raise ValueError("wire.codec: the rule 'precision' sends how sure weights are; expected 'float32'")
+        batch_norm = isinstance(self.encoder, Custom) or getattr(self.encoder, "norm", "") == "batch"
+        if sharing.norm_statistics == "shared" and not batch_norm:
+            raise ValueError(
+                "sharing.norm_statistics: found 'shared', but this encoder's norms have no running statistics; "
+                "expected 'site', or encoder.norm = 'batch'"
+            )
+
     def graph(self, topology: Topology) -> Graph:
         """The edges that a topology, the study's or a site's own, makes of its tasks. Raises ValueError."""
         graph = graph_of(topology, self.tasks)
         if any(edge.passes for edge in graph.cascades) and not self.branches.dropout:
             raise ValueError("branches.dropout: found 0.0; uncertainty by dropout needs a share above 0, such as 0.2")
         return graph
+
+    def groups(self, tasks: Iterable[str]) -> set[str]:
+        """The groups of arrays that cross between the hub and a site with these tasks."""
+        wanted = {ENCODER}
+        if self.sharing.branches != "site" or self.aggregation.rule == "fedhca2":
+            wanted |= {f"{BRANCHES}.{task}" for task in tasks}
+        if self.aggregation.rule == "precision":
+            wanted.add(PRECISION)
+        if self.sharing.norm_statistics == "shared":
+            wanted.add(STATISTICS)
+        return wanted
 
     def canonical(self) -> str:
         """The study as one line of JSON in which equal studies are equal, defaults filled in."""

@@ -9,19 +9,21 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from typing import get_args
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 
 from polyward_shared.codec import Codec
-from polyward_shared.messages import Kind, Metric, Order, Report, Stage, is_interval
+from polyward_shared.messages import Kept, Kind, Metric, Order, Report, Stage, is_interval
 from polyward_shared.problems import Code, Refused
 
-PROTOCOL = 1
+PROTOCOL = 2
 SERIALISATION = "polyward.flat"
 REFUSAL = 9000  # Flower's error code for all our refusals; the reason is one of `Code`
 DIGEST = re.compile(r"[0-9a-f]{64}|")
-METRIC = re.compile(r"[a-z][a-z0-9_]{0,39}/(val|test)/(received|trained|final)/[a-z0-9_]{1,20}/(value|count|low|high)")
+METRIC = re.compile(rf"[a-z][a-z0-9_]{{0,39}}/(val|test)/({'|'.join(Stage)})/[a-z0-9_]{{1,20}}/(value|count|low|high)")
 COUNT = re.compile(r"[a-z][a-z0-9_]{0,39}")
+KEPT: tuple[str, ...] = get_args(Kept)
 LONGEST_SCHEMA = 1 << 20
 Records = dict[str, ArrayRecord | MetricRecord | ConfigRecord]
 
@@ -92,6 +94,7 @@ def report_message(report: Report, order: Message) -> Message:
             "codec": report.codec,
             "samples": report.samples,
             "seconds": report.seconds,
+            "steps": report.steps,
             "schema": report.schema,
             "software": report.software,
         }
@@ -108,6 +111,7 @@ def report_message(report: Report, order: Message) -> Message:
         {
             "report": header,
             "first": ConfigRecord({**report.first}),
+            "kept": ConfigRecord({**report.kept}),
             "counts": MetricRecord({**report.counts}),
             "metrics": MetricRecord(metrics),
             "arrays": payload_record(report.payload),
@@ -144,6 +148,7 @@ def read_report(message: Message) -> Report:
                 "codec",
                 "samples",
                 "seconds",
+                "steps",
                 "schema",
                 "software",
             },
@@ -159,6 +164,8 @@ def read_report(message: Message) -> Report:
             counts=_counts(records),
             metrics=_metrics(records),
             seconds=_finite(header["seconds"]),
+            steps=_count(header["steps"]),
+            kept=_kept(records),
             schema=_text(header["schema"], LONGEST_SCHEMA),
             first=_first(records),
             software=_text(header["software"], 200),
@@ -222,6 +229,18 @@ def _first(records: Records) -> dict[str, str]:
     if not isinstance(first, ConfigRecord) or any(len(key) > 60 for key in first):
         raise ValueError("expected a record 'first' of group digests")
     return {key: _digest(value) for key, value in first.items()}
+
+
+def _kept(records: Records) -> dict[str, Kept]:
+    kept = records.pop("kept", None)
+    if not isinstance(kept, ConfigRecord) or not all(COUNT.fullmatch(key) for key in kept):
+        raise ValueError("expected a record 'kept' of task names")
+    found: dict[str, Kept] = {}
+    for task, model in kept.items():
+        if model not in KEPT:
+            raise ValueError(f"expected one of {', '.join(KEPT)}")
+        found[task] = model  # type: ignore[assignment]  # it is among those
+    return found
 
 
 def _nothing_else(records: Records) -> None:

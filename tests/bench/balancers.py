@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from polyward_shared.study import BALANCERS
 from polyward_shared.supervise import module
+from polyward_shared.training import BALANCERS
 from tests.bench.rows import Row, measured
 from tests.bench.running import finished
 from tests.bench.scale import Scale, Step

@@ -20,7 +20,7 @@ PLAIN: dict[str, Any] = {
     "image": {"size": [32, 32]},
     "tasks": {"mask": {"kind": "segmentation"}, "grade": {"kind": "ordinal", "classes": ["low", "high"]}},
 }
-DIGEST = "10f4cfabcf90a54e8ad8f0ba082b145a2f2519e9a64fdb9b71926ca0dd1b5f1d"
+DIGEST = "e981fec6a911682a27f824029fa53b018e5e166a2ea789edd08459e90d5b6f8c"
 # One changed value for every key of every table of a study.
 CHANGES: dict[str, Any] = {
     "id": "lung",
@@ -53,6 +53,14 @@ CHANGES: dict[str, Any] = {
     "training.epochs": 2,
     "training.branch_epochs": 2,
     "training.final_epochs": 0,
+    "training.final_parts": "all",
+    "training.join_epochs": 0,
+    "training.steps": 10,
+    "training.proximal": 0.1,
+    "training.contrast": 1.0,
+    "training.contrast_temperature": 1.0,
+    "personal.alone": False,
+    "personal.ditto": 0.1,
     "training.batch": 16,
     "training.accumulate": 2,
     "training.optimiser": "sgd",
@@ -67,11 +75,28 @@ CHANGES: dict[str, Any] = {
     "training.patience": 2,
     "training.empty_mask": "skip",
     "sharing.branches": "task",
+    "sharing.norm_affine": "site",
+    "sharing.norm_statistics": None,  # needs batch norm; see below
+    "sharing.private_encoder": True,
+    "aggregation.rule": None,  # needs weighting = "uniform"; see below
     "aggregation.weighting": "uniform",
     "aggregation.task_exponent": 1.0,
+    "aggregation.largest_share": 0.5,
+    "aggregation.clip": 0.0,
+    "aggregation.c": 0.5,
+    "aggregation.faulty": 2,
+    "aggregation.clusters": 3,
+    "aggregation.optimiser": "adam",
+    "aggregation.rate": 0.1,
+    "aggregation.beta1": 0.5,
+    "aggregation.beta2": 0.5,
+    "aggregation.tau": 0.1,
     "participation.quorum": 3,
     "participation.task_quorum": {"mask": 1},
+    "participation.sample": 0.5,
     "participation.deadline_seconds": 60.0,
+    "participation.stall_seconds": 60.0,
+    "participation.longest_seconds": 7200.0,
     "participation.rejoin_seconds": 5.0,
     "evaluation.splits": ["test"],
     "evaluation.every": 2,
@@ -110,7 +135,9 @@ def test_any_meaningful_change_changes_the_digest(key: str, value: object) -> No
     assert Study.model_validate(changed(key, value)).digest() != Study.model_validate(PLAIN).digest()
 
 
-@pytest.mark.parametrize("part", [{"filters": 32}, {"blocks": [1, 2]}, {"groups": 2}, {"start": "a" * 64}])
+@pytest.mark.parametrize(
+    "part", [{"filters": 32}, {"blocks": [1, 2]}, {"norm": "batch"}, {"groups": 2}, {"start": "a" * 64}]
+)
 def test_a_changed_encoder_changes_the_digest(part: dict[str, object]) -> None:
     assert Study.model_validate({**PLAIN, "encoder": part}).digest() != Study.model_validate(PLAIN).digest()
 
@@ -133,7 +160,7 @@ def test_order_formatting_and_stated_defaults_do_not(tmp_path: Path) -> None:
 
 def test_the_digest_stays_the_same_for_ever() -> None:
     """Approvals and ledgers name studies by it: whoever changes this line breaks them."""
-    assert Study.model_validate(PLAIN).canonical().startswith('{"aggregation":{"task_exponent":0.5,"weighting"')
+    assert Study.model_validate(PLAIN).canonical().startswith('{"aggregation":{"beta1":0.9,"beta2":0.99,')
     assert Study.model_validate(PLAIN).digest() == DIGEST
 
 
@@ -182,6 +209,8 @@ EDGE = {"source": "mask", "target": "grade"}
         (MASKS, {"image": {"size": [32, 32], "window": [16, 16]}}),
         (PLAIN, {"topology": {"kind": "cascaded", "cascade": [{"source": "grade", "target": "mask"}]}}),
         (PLAIN, {"topology": {"kind": "interacted", "interact": [{"tasks": ["mask", "grade"], "unit": "nddr"}]}}),
+        (PLAIN, {"encoder": {"norm": "batch"}, "sharing": {"norm_statistics": "shared"}}),
+        (PLAIN, {"aggregation": {"rule": "cagrad", "weighting": "uniform"}}),
         (PLAIN, {"balancer": {"kind": "fixed"}, "tasks": {"mask": {"kind": "segmentation", "weight": 2.0}}}),
     ],
 )
@@ -207,6 +236,18 @@ def test_changes_that_need_company_change_the_digest_too(plain: dict[str, Any], 
         ({"training": {"patience": 2}, "evaluation": {"splits": ["test"]}}, "training.patience: branches rest by"),
         ({"tasks": {"a": {"kind": "binary", "weight": 2.0}}}, "tasks.a.weight: found 2.0, but the balancer 'equal'"),
         ({"tasks": {"a": {"kind": "binary", "side": ["age"]}}}, "tasks.a.side: found 'age'; expected inputs that"),
+        ({"aggregation": {"rule": "median"}}, "aggregation: weighting: found 'samples', but the rule 'median'"),
+        (
+            {"aggregation": {"rule": "krum", "weighting": "uniform", "faulty": 2}},
+            "participation.quorum: found 2; the rule 'krum' as it is set needs at least 7",
+        ),
+        ({"aggregation": {"rule": "mgda", "weighting": "uniform", "largest_share": 0.5}}, "largest_share: found 0.5"),
+        ({"aggregation": {"rule": "clusters", "optimiser": "adam"}}, "optimiser: found 'adam', which follows one"),
+        ({"aggregation": {"rule": "clusters"}, "sharing": {"branches": "task"}}, "sharing.branches: found 'task'"),
+        ({"aggregation": {"rule": "precision"}, "wire": {"codec": "bfloat16"}}, "wire.codec: the rule 'precision'"),
+        ({"training": {"schedule": "fedbabu", "final_epochs": 0}}, "training.schedule: with 'fedbabu' branches move"),
+        ({"sharing": {"norm_statistics": "shared"}}, "sharing.norm_statistics: found 'shared', but this encoder"),
+        ({"participation": {"longest_seconds": 1.0}}, "participation: longest_seconds: found 1; expected at least"),
         ({"side": {"sex": {"kind": "category"}}}, "side.sex: classes: expected different names for a category"),
     ],
 )

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from polyward_shared.messages import Metric
+from pydantic import Field
+
+from polyward_shared.messages import Kept, Metric
 from polyward_shared.problems import Code
 from polyward_shared.reading import Frozen
 
@@ -43,13 +45,18 @@ class Work(Frozen):
 
 
 class Done(Frozen):
-    """What came of it. `update` is a spool file with the shared arrays after training (absent after `finish`)."""
+    """What came of it. `update` is a spool file with the shared arrays after training (absent after `finish`).
+
+    `steps` are those of the optimiser in a round, `kept` says after `finish` which model the site keeps for each task.
+    """
 
     samples: int
     counts: dict[str, int]
     metrics: tuple[Metric, ...]
     update: str | None
     seconds: float
+    steps: int = 0
+    kept: dict[str, Kept] = Field(default_factory=dict)
 
 
 class Failed(Frozen):

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from polyward_client.trainer.affine import Matrices, mirrored, moved_boxes, moved_points, on, warped
-from polyward_shared.study import Augmentation
+from polyward_shared.training import Augmentation
 
 Direction = Literal["left_right", "up_down"]
 # Where the directions lie: 2D arrays are [rows, columns], 3D arrays [right to left, back to front, foot to head].

@@ -29,7 +29,8 @@ from polyward_client.trainer.manifest import SPLITS, Manifest
 from polyward_client.trainer.side import side_names
 from polyward_client.trainer.tasks import Kinds, kinds_of
 from polyward_shared.problems import Problem
-from polyward_shared.study import Augmentation, Study
+from polyward_shared.study import Study
+from polyward_shared.training import Augmentation
 
 READERS = 8  # threads; decoding a file is short, and more of them only fight over the disk
 SHARE_OF_MEMORY = 0.5  # of what is free, for images; the rest is for training

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from polyward_client.trainer.acqn_like import AdaptiveCubicQuasiNewton
-from polyward_shared.study import Training
+from polyward_shared.training import Training
 
 
 def build_optimiser(parameters: Iterable[Tensor], rate: float, training: Training) -> torch.optim.Optimizer:

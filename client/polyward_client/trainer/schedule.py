@@ -2,7 +2,8 @@
 
 FedRep (Collins et al., arXiv 2102.07078, algorithm 1): first the branches on the received encoder, then the encoder
 for those branches, and the branches once more at the end. FedPer (Arivazhagan et al., arXiv 1912.00818): everything
-together. Across the rounds both learning rates follow `rate_schedule`.
+together. FedBABU (Oh et al., arXiv 2106.06042): the encoder alone, for branches that stay as the study's seed made
+them, and those after the last round. Across the rounds both learning rates follow `rate_schedule`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from polyward_shared.schema import ENCODER
-from polyward_shared.study import Training
+from polyward_shared.training import Training
 
 Trainable = Literal["encoder", "personal"]
 
@@ -60,6 +61,8 @@ def round_phases(training: Training, round: int = 1, rounds: int = 1) -> tuple[P
                 Phase("branches", training.branch_epochs, {"personal": personal}),
                 Phase("encoder", training.epochs, {"encoder": encoder}),
             )
+        case "fedbabu":
+            return (Phase("encoder", training.epochs, {"encoder": encoder}),)
         case "fedper":
             return (Phase("together", training.epochs, {"encoder": encoder, "personal": personal}),)
 

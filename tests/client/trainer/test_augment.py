@@ -13,7 +13,7 @@ from torch import Tensor
 
 from polyward_client.trainer.affine import moved_boxes, moved_points, warped
 from polyward_client.trainer.augment import PRESETS, SHARE_BLURRED, SHARE_NOISY, Moved, Preset, augmented, varied
-from polyward_shared.study import Augmentation
+from polyward_shared.training import Augmentation
 
 NAMES: tuple[Augmentation, ...] = get_args(Augmentation)
 SIZES = [(40, 40), (32, 48), (28, 28, 20)]

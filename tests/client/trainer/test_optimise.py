@@ -8,7 +8,7 @@ from torch import nn
 
 from polyward_client.trainer.acqn_like import AdaptiveCubicQuasiNewton
 from polyward_client.trainer.optimise import build_optimiser
-from polyward_shared.study import Training
+from polyward_shared.training import Training
 
 
 def parameter(*values: float) -> nn.Parameter:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from polyward_client.trainer.schedule import Phase, final_phases, rate_factor, round_phases
-from polyward_shared.study import Training
+from polyward_shared.training import Training
 
 ROUNDS = 4
 

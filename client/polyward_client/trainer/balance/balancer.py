@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from polyward_client.trainer.balance.gradients import db_mtl_averages
 from polyward_client.trainer.balance.kinds import kind_of
 from polyward_client.trainer.balance.step import Rows, Step
-from polyward_shared.study import Balancer as Config
+from polyward_shared.training import Balancer as Config
 
 
 class Balancer(nn.Module):

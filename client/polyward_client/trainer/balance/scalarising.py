@@ -7,7 +7,7 @@ from torch import Tensor
 
 from polyward_client.trainer.affine import on
 from polyward_client.trainer.balance.step import TINY, Rows, Step, adam
-from polyward_shared.study import Balancer as Config
+from polyward_shared.training import Balancer as Config
 
 BOUND = 10.0  # of a learnt logarithm: a loss that stays at zero would move it for ever
 FAMO_DECAY = 1e-2  # of FAMO's logits: the default of its authors' code

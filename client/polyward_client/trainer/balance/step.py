@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from polyward_shared.study import Balancer as Config
+from polyward_shared.training import Balancer as Config
 
 TINY = 1e-8  # added to losses before a logarithm or a division
 

@@ -15,8 +15,8 @@ from torchjd.aggregation import MGDAWeighting
 from polyward_client.trainer.balance.balancer import Balancer
 from polyward_client.trainer.balance.kinds import KINDS, kind_of
 from polyward_shared.problems import Problem
-from polyward_shared.study import BALANCERS
-from polyward_shared.study import Balancer as Config
+from polyward_shared.training import BALANCERS
+from polyward_shared.training import Balancer as Config
 
 EVERY = (*BALANCERS, "torchjd:PCGrad")
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from polyward_client.trainer.balance import rules
 from polyward_client.trainer.balance.balancer import Balancer
 from polyward_client.trainer.balance.cut import Backward, backward, leaves
-from polyward_shared.study import Balancer as Config
+from polyward_shared.training import Balancer as Config
 
 Space = Literal["features", "parameters"]
 SPACES: tuple[Space, ...] = ("features", "parameters")

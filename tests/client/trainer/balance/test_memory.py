@@ -22,7 +22,8 @@ from polyward_client.trainer.model import (
 from polyward_client.trainer.round import Run, fit_statistics, train_round
 from polyward_client.trainer.vault import Vault
 from polyward_shared.states import Arrays
-from polyward_shared.study import BALANCERS, Study
+from polyward_shared.study import Study
+from polyward_shared.training import BALANCERS
 from tests.support.images import make_study, write_site
 
 NAMES = ("bright", "mask")

@@ -11,7 +11,7 @@ import torch
 from torchjd import scalarization
 
 from polyward_client.trainer.balance.balancer import Balancer
-from polyward_shared.study import Balancer as Config
+from polyward_shared.training import Balancer as Config
 
 LOSSES = {"a": 0.5, "b": 2.0, "c": 8.0}
 GRAM = torch.diag(torch.tensor([1.0, 4.0, 16.0]))
