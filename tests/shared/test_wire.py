@@ -138,7 +138,7 @@ def lacking(name: str) -> Spoil:
 BOTH: list[tuple[str, Spoil]] = [
     *[(f"{key} {value!r:.20}", entry("HEADER", key, value)) for key in ("round", "attempt") for value in COUNTS],
     *[(f"{key} {value!r:.20}", entry("HEADER", key, value)) for key in ("study", "state") for value in TEXTS],
-    *[(f"protocol {value!r}", entry("HEADER", "protocol", value)) for value in (0, 2, True, 1.0, "1")],
+    *[(f"protocol {value!r}", entry("HEADER", "protocol", value)) for value in (0, 1, 3, True, 2.0, "2")],
     *[(f"codec {value!r}", entry("HEADER", "codec", value)) for value in ("", "float16", "pickle", 3, ["float32"])],
     *[(f"no {key}", entry("HEADER", key, None)) for key in ("protocol", "study", "round", "attempt", "state", "codec")],
     ("another key", entry("HEADER", "note", "patient 17")),
