@@ -8,6 +8,7 @@ for a site that is away as long as the study allows, and never waits past the de
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import threading
 import time
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from flwr.app import Message
 from flwr.serverapp import Grid
 
+from polyward_shared.aggregation import Participation
 from polyward_shared.messages import Report
 from polyward_shared.problems import Code, Refused
 from polyward_shared.wire import REFUSAL, read_refusal, read_report
@@ -32,10 +34,37 @@ WORTH_ASKING_AGAIN = frozenset({Code.STATE_UNKNOWN})  # with the whole state thi
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """What Flower knows of a node: whether its heartbeat comes, and since when (Unix seconds)."""
+    """What is known of a node, in Unix seconds: whether its heartbeat comes, and since when; when its work last came
+    further, if that is known."""
 
     online: bool
     since: float
+    progressed: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long sites are waited for: all until the deadline, then those whose work came further within `stall_seconds`,
+    nobody longer than `longest_seconds`; one that is away for `rejoin_seconds`."""
+
+    deadline_seconds: float
+    rejoin_seconds: float
+    stall_seconds: float = 0.0
+    longest_seconds: float = math.inf
+
+    @classmethod
+    def of(cls, rule: Participation) -> Patience:
+        """As the study says."""
+        return cls(rule.deadline_seconds, rule.rejoin_seconds, rule.stall_seconds, rule.longest_seconds)
+
+    def is_over(self, waited: float, presence: Presence | None) -> bool:
+        """Whether a site that is here has been waited for long enough, after so many seconds."""
+        if waited <= self.deadline_seconds:
+            return False
+        stalled = (
+            presence is None or presence.progressed is None or time.time() - presence.progressed > (self.stall_seconds)
+        )
+        return stalled or waited > self.longest_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +100,7 @@ class Exchange:
         self._notice = notice  # (site, what, detail) for the ledger
         self._open: dict[str, _Asked] = {}  # message id -> who was asked
         self._attempts: dict[str, int] = {}
+        self._known: Mapping[str, Presence] = {}
         self._lock = threading.Lock()
         self._arrived: queue.Queue[tuple[str, Message] | BaseException] = queue.Queue()
         self._room = threading.Semaphore(1)  # for one reply: the next is not pulled before the last was folded
@@ -81,13 +111,12 @@ class Exchange:
         sites: list[str],
         *,
         enough: Callable[[set[str]], bool],
-        deadline_seconds: float,
-        rejoin_seconds: float,
+        patience: Patience,
     ) -> Iterator[Answer]:
         """Each site's one answer, in the order of arrival.
 
-        Ends when every site answered; or when the sites that have not are away for longer than `rejoin_seconds`, or
-        the deadline has passed, and the answers so far are `enough`.
+        Ends when every site answered; or when patience with all the others is over, and the answers so far are
+        `enough`.
         """
         waiting = set(sites)
         answered: set[str] = set()
@@ -101,9 +130,9 @@ class Exchange:
                 if now - looked >= PRESENCE_SECONDS:
                     looked = now
                     self._look(waiting, away_since)
-                late = now - began > deadline_seconds
-                here = [s for s in waiting if now - away_since.get(s, now) <= rejoin_seconds]
-                if (late or not here) and enough(answered):
+                here = [s for s in waiting if now - away_since.get(s, now) <= patience.rejoin_seconds]
+                expected = [s for s in here if not patience.is_over(now - began, self._known.get(s))]
+                if not expected and enough(answered):
                     for site in sorted(waiting):
                         self._notice(site, "missed", "late" if site in here else "away")
                     return
@@ -131,9 +160,9 @@ class Exchange:
 
     def _look(self, waiting: set[str], away_since: dict[str, float]) -> None:
         """Asks those who are here and have no open question, or whose gate has started since they were asked."""
-        known, due = self._presence(), []
+        self._known, due = self._presence(), list[str]()
         for site in sorted(waiting):
-            presence = known.get(site)
+            presence = self._known.get(site)
             if presence is None or not presence.online:
                 if site not in away_since:
                     away_since[site] = time.monotonic()

@@ -1,19 +1,17 @@
-"""What a running study consists of at the hub: the way to the sites, the durable state, and the shared arrays."""
+"""What a running study consists of at the hub: the way to the sites, and the durable state."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-import numpy as np
 from flwr.app import ArrayRecord, Message
 from flwr.serverapp import Grid
 
 from polyward_server.exchange import Exchange, Presence
-from polyward_server.ledger import Event, Ledger, Member, Round
+from polyward_server.ledger import Event, Ledger, Member
 from polyward_server.registry import Registry
 from polyward_shared.messages import Order
-from polyward_shared.schema import ENCODER, Flat, Schema
 from polyward_shared.wire import order_content
 
 LIFETIME = 12 * 3600.0  # of a message in Flower's store; our own deadline is the study's
@@ -48,35 +46,3 @@ class Federation:
             self.ledger.note(Event(study, number, site, what, detail))
 
         return Exchange(self.grid, self.presence, ask, notice)
-
-
-@dataclass(slots=True)
-class Shared:
-    """The state that the federation holds: one vector for each group of arrays.
-
-    `changes` are the last round's changes as they may be sent to a site that holds the state `before` them.
-    """
-
-    schemas: dict[str, Schema]
-    groups: dict[str, Flat]
-    changes: dict[str, bytes] = field(default_factory=dict)
-    before: dict[str, str] = field(default_factory=dict)  # digest of a site's schema -> digest of its state
-
-    def of(self, schema: Schema) -> Flat:
-        """The part [n] that a site with this schema holds."""
-        parts = [self.groups[name] for name in schema.groups]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-    def whole(self) -> tuple[Schema, Flat]:
-        names = sorted(self.groups, key=lambda name: (name != ENCODER, name))
-        schema = Schema(tuple(spec for name in names for spec in self.schemas[name].arrays))
-        return schema, self.of(schema)
-
-
-def load(registry: Registry, last: Round) -> Shared:
-    """The state of a committed round."""
-    schema, flat = registry.load(last.state)
-    return Shared(
-        {name: schema.group(name) for name in schema.groups},
-        {name: flat[where] for name, where in schema.groups.items()},
-    )

@@ -8,12 +8,14 @@ from collections.abc import Mapping
 
 from flwr.app import Message
 
-from polyward_server.federation import Federation, Shared
+from polyward_server.exchange import Patience
+from polyward_server.federation import Federation
 from polyward_server.ledger import Event, Member, Round
+from polyward_server.shared_state import Shared
 from polyward_shared.codec import BYTES_PER_VALUE, decode
 from polyward_shared.messages import Kind, Order, Report
 from polyward_shared.problems import Code, Problem
-from polyward_shared.schema import BRANCHES, ENCODER, Flat, Schema
+from polyward_shared.schema import ENCODER, Flat, Schema
 from polyward_shared.study import Study
 from polyward_shared.wire import payload_record
 
@@ -49,7 +51,7 @@ def admit(study: Study, federation: Federation, shared: Shared, asked: dict[str,
     new = [
         site
         for site in federation.nodes()
-        if (site not in members or not members[site].agrees)
+        if (site not in members or not members[site].agrees or shared.lacks(Schema.from_json(members[site].schema)))
         and (here := present.get(site)) is not None
         and here.online
         and now - asked.get(site, -ADMIT_AGAIN_SECONDS) >= ADMIT_AGAIN_SECONDS
@@ -59,10 +61,25 @@ def admit(study: Study, federation: Federation, shared: Shared, asked: dict[str,
     asked.update(dict.fromkeys(new, now))
     for site, report in _join(study, federation, new, seconds=ADMIT_SECONDS).items():
         schema = _schema(study, report)
-        fits = schema is not None and all(shared.schemas.get(name) == schema.group(name) for name in schema.groups)
-        if study.encoder.start == "seed":  # other software may give other values in arrays of the same shape
-            fits = fits and report.first.get(ENCODER) == federation.ledger.rounds(study.digest())[0].encoder
+        fits = schema is not None
+        if fits and study.encoder.start == "seed":  # other software may give other values in arrays of the same shape
+            fits = report.first.get(ENCODER) == federation.ledger.rounds(study.digest())[0].encoder
+        if schema is not None and fits:
+            fits = _takes_in(study, federation, shared, site, schema, report)
         _welcome(federation, study, site, report, agrees=fits)
+
+
+def _takes_in(study: Study, federation: Federation, shared: Shared, site: str, schema: Schema, report: Report) -> bool:
+    """Whether the newcomer's arrays are those that are shared. Branches of a task that nobody had yet begin with it."""
+    known = [name for name in schema.groups if name in shared.schemas]
+    if ENCODER not in known or any(shared.schemas[name] != schema.group(name) for name in known):
+        return False
+    for name in shared.lacks(schema):
+        first = _fetch(study, federation, site, schema, name, report.first.get(name, ""))
+        if first is None:
+            return False
+        shared.schemas[name], shared.groups[name] = schema.group(name), first
+    return True
 
 
 def _join(
@@ -80,8 +97,7 @@ def _join(
     for answer in exchange.answers(
         sites,
         enough=lambda _: True,
-        deadline_seconds=seconds,
-        rejoin_seconds=min(seconds, study.participation.rejoin_seconds),
+        patience=Patience(seconds, min(seconds, study.participation.rejoin_seconds)),
     ):
         if answer.report is None:
             continue
@@ -155,9 +171,7 @@ def _schema(study: Study, report: Report) -> Schema | None:
         schema = Schema.from_json(report.schema)
     except ValueError:
         return None
-    wanted = {ENCODER}
-    if study.sharing.branches == "task":
-        wanted |= {f"{BRANCHES}.{task}" for task in report.counts if task in study.tasks}
+    wanted = study.groups(task for task in report.counts if task in study.tasks)
     return schema if set(report.first) == set(schema.groups) == wanted else None
 
 

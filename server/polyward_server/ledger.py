@@ -7,21 +7,21 @@ a second contribution of the same site to the same round impossible. SQLite in W
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
-from polyward_server.tables import contributions, events, members, metrics, rounds, sites, studies, tables
-from polyward_shared.messages import Metric, Stage
+from polyward_server.tables import contributions, events, kept, members, metrics, pairs, rounds, sites, studies, tables
+from polyward_shared.messages import AT_THE_END, Kept, Metric, Stage
 from polyward_shared.problems import Problem
 from polyward_shared.reading import validated
 from polyward_shared.study import Study
 
-VERSION = 2  # of the tables; a file of another version is refused
+VERSION = 3  # of the tables; a file of another version is refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +59,45 @@ class Contribution:
     bytes_up: int
     bytes_down: int
     seconds: float
+    steps: int = 0
+    scale: float = 1.0  # below 1 where the update was cut to a usual length
+    share: float | None = None  # of the encoder's step; None where the rule makes no common step
+    agreement: float | None = None  # cosine with the weighted sum of the others
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """What a round's updates of the encoder say together; None where there was nothing to say it of."""
+
+    step: float | None = None  # length of the encoder's step
+    drift: float | None = None  # its distance from the first encoder
+    cancellation: float | None = None  # part of the sites' lengths that was lost in the sum
+    orthogonal: float | None = None  # the same if their updates stood at right angles
+    effective: float | None = None  # as many equally weighted sites would tell as much
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two sites' updates of the encoder in one round."""
+
+    site: str
+    other: str
+    cosine: float
+    magnitude: float
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One committed round; round 0 is the first state."""
+    """One committed round; round 0 is the first state. `memory` is the registry's digest of what the rule remembers,
+    `variants` says which sites hold which of several states of a group."""
 
     number: int
     state: str
     encoder: str
     seconds: float
+    memory: str = ""
+    variants: dict[str, dict[str, str]] = field(default_factory=dict)
+    signals: Signals = Signals()
 
 
 Watcher = Callable[[Event], None]
@@ -177,7 +206,18 @@ class Ledger:
     def rounds(self, study: str) -> list[Round]:
         with self._engine.connect() as db:
             rows = db.execute(sa.select(rounds).where(rounds.c.study == study).order_by(rounds.c.round))
-            return [Round(row.round, row.state, row.encoder, row.seconds) for row in rows]
+            return [
+                Round(
+                    row.round,
+                    row.state,
+                    row.encoder,
+                    row.seconds,
+                    row.memory,
+                    json.loads(row.variants),
+                    Signals(row.step, row.drift, row.cancellation, row.orthogonal, row.effective),
+                )
+                for row in rows
+            ]
 
     def commit_round(
         self,
@@ -185,6 +225,7 @@ class Ledger:
         committed: Round,
         given: Sequence[Contribution] = (),
         figures: Iterable[tuple[str, Metric]] = (),
+        between: Sequence[Pair] = (),
     ) -> None:
         """One transaction. Raises `sqlalchemy.exc.IntegrityError` if the round was committed before."""
         with self._engine.begin() as db:
@@ -196,11 +237,17 @@ class Ledger:
                     encoder=committed.encoder,
                     seconds=committed.seconds,
                     committed=_now(),
+                    memory=committed.memory,
+                    variants=json.dumps(committed.variants, sort_keys=True),
+                    **asdict(committed.signals),
                 )
             )
             if given:
                 rows = [{"study": study, "round": committed.number, **asdict(each)} for each in given]
                 db.execute(contributions.insert(), rows)
+            if between:
+                rows = [{"study": study, "round": committed.number, **asdict(each)} for each in between]
+                db.execute(pairs.insert(), rows)
             _insert_metrics(db, study, committed.number, figures)
         self.note(Event(study, committed.number, "", "committed", committed.encoder))
 
@@ -211,7 +258,7 @@ class Ledger:
             for site in {site for site, _ in figures}:
                 db.execute(
                     sa.delete(metrics).where(
-                        (metrics.c.study == study) & (metrics.c.site == site) & (metrics.c.stage == Stage.FINAL)
+                        (metrics.c.study == study) & (metrics.c.site == site) & metrics.c.stage.in_(AT_THE_END)
                     )
                 )
             _insert_metrics(db, study, number, figures)
@@ -234,6 +281,29 @@ class Ledger:
                 (r.round, r.site, Metric(r.task, r.split, Stage(r.stage), r.name, r.value, r.cases, r.low, r.high))
                 for r in db.execute(query)
             ]
+
+    def pairs(self, study: str) -> dict[int, list[Pair]]:
+        """How the sites' updates of the encoder stood to one another, by round."""
+        found: dict[int, list[Pair]] = {}
+        with self._engine.connect() as db:
+            query = sa.select(pairs).where(pairs.c.study == study)
+            for row in db.execute(query.order_by(pairs.c.round, pairs.c.site, pairs.c.other)):
+                found.setdefault(row.round, []).append(Pair(row.site, row.other, row.cosine, row.magnitude))
+        return found
+
+    def note_kept(self, study: str, site: str, models: Mapping[str, Kept]) -> None:
+        """Which model the site keeps for each task; a later word replaces an earlier one."""
+        with self._engine.begin() as db:
+            db.execute(sa.delete(kept).where((kept.c.study == study) & (kept.c.site == site)))
+            if models:
+                rows = [{"study": study, "site": site, "task": task, "model": model} for task, model in models.items()]
+                db.execute(kept.insert(), rows)
+
+    def kept(self, study: str) -> dict[tuple[str, str], str]:
+        """By site and task: the model that the site keeps."""
+        with self._engine.connect() as db:
+            rows = db.execute(sa.select(kept).where(kept.c.study == study).order_by(kept.c.site, kept.c.task))
+            return {(row.site, row.task): row.model for row in rows}
 
     # --- events
 

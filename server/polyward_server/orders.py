@@ -8,10 +8,11 @@ from weakref import WeakValueDictionary
 
 from flwr.app import ArrayRecord, Message
 
-from polyward_server.federation import Federation, Shared
+from polyward_server.federation import Federation
+from polyward_server.shared_state import Keys, Shared
 from polyward_shared.codec import Codec, encode
 from polyward_shared.messages import Kind, Order, Report
-from polyward_shared.schema import Schema
+from polyward_shared.schema import Flat, Schema
 from polyward_shared.study import Study
 from polyward_shared.wire import payload_record
 
@@ -33,29 +34,29 @@ class Orders:
         number: int,
     ) -> None:
         self._study, self._federation, self._shared = study.digest(), federation, shared
-        self._schemas, self._held, self._kind, self._number = schemas, held, kind, number
+        self._held, self._kind, self._number = held, kind, number
         # A payload lives as long as a message that carries it: while a round is trained, the hub holds none.
-        self._payloads: WeakValueDictionary[tuple[str, Codec], ArrayRecord] = WeakValueDictionary()
-        self.digests = {
-            s.digest: s.state_digest(shared.of(s)) for s in {s.digest: s for s in schemas.values()}.values()
-        }
+        self._payloads: WeakValueDictionary[tuple[Keys, Codec], ArrayRecord] = WeakValueDictionary()
+        self.keys = {site: shared.keys(site, schema) for site, schema in schemas.items()}
+        several = {self.keys[site]: schema for site, schema in schemas.items()}
+        self.digests = {keys: schema.state_digest(shared.of(keys)) for keys, schema in several.items()}
         self.bytes_down: Counter[str] = Counter()
 
     def __call__(self, site: str, attempt: int) -> Message:
-        schema = self._schemas[site]
+        keys = self.keys[site]
         holds = self._held.get(site, "") if attempt == 1 else ""  # a site that lost something gets the whole state
-        before = self._shared.before.get(schema.digest)
+        before = self._shared.before.get(keys)
         change = bool(self._shared.changes) and holds != "" and holds == before
         codec: Codec = "bfloat16" if change else "float32"
-        record = self._payload(schema, codec)
+        record = self._payload(keys, codec)
         self.bytes_down[site] += len(record["state"].data)
-        self._held[site] = self.digests[schema.digest]
+        self._held[site] = self.digests[keys]
         order = Order(
             kind=self._kind,
             study=self._study,
             round=self._number,
             attempt=attempt,
-            state_digest=self.digests[schema.digest],
+            state_digest=self.digests[keys],
             base_digest=holds if change else "",
             codec=codec,
         )
@@ -63,15 +64,19 @@ class Orders:
 
     def is_answered_by(self, report: Report, site: str) -> bool:
         """Whether the report says that it belongs to this site's order, whichever attempt."""
-        asked = (self._kind, self._study, self._number, self.digests[self._schemas[site].digest])
+        asked = (self._kind, self._study, self._number, self.digests[self.keys[site]])
         return (report.kind, report.study, report.round, report.state_digest) == asked
 
-    def _payload(self, schema: Schema, codec: Codec) -> ArrayRecord:
-        record = self._payloads.get((schema.digest, codec))
+    def base(self, site: str) -> Flat:
+        """The state [n] that this site is told to start from."""
+        return self._shared.of(self.keys[site])
+
+    def _payload(self, keys: Keys, codec: Codec) -> ArrayRecord:
+        record = self._payloads.get((keys, codec))
         if record is None:
             if codec == "bfloat16":
-                data = b"".join(self._shared.changes[group] for group in schema.groups)
+                data = b"".join(self._shared.changes[key] for key in keys)
             else:
-                data = encode("float32", self._shared.of(schema), None)
-            record = self._payloads[schema.digest, codec] = payload_record(data)
+                data = encode("float32", self._shared.of(keys), None)
+            record = self._payloads[keys, codec] = payload_record(data)
         return record

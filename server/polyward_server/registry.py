@@ -9,7 +9,7 @@ import numpy as np
 
 from polyward_shared.dimensions import expanded
 from polyward_shared.problems import Problem, Refused
-from polyward_shared.schema import Flat, Schema
+from polyward_shared.schema import Flat, Named, Schema
 from polyward_shared.states import read_stamp, read_state, write_state
 
 
@@ -41,6 +41,10 @@ class Registry:
         if schema.state_digest(flat) != digest:
             raise Problem(str(path), "does not hold what its name says", remedy="take the file from a backup")
         return schema, flat
+
+    def views(self, digest: str) -> Named:
+        """The arrays of a state as they lie on the disk, mapped and not copied, unchecked."""
+        return read_state(self.path(digest))
 
     def import_file(self, path: Path, *, volumes: bool = False) -> str:
         """Takes a safetensors file of `encoder.` arrays into the registry and returns the digest.

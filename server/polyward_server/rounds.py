@@ -6,31 +6,31 @@ keep their finished update of a round, so a round that is asked again costs no s
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-import numpy as np
-
-from polyward_server.aggregate import fold
+from polyward_server.aggregate import clip
 from polyward_server.aggregate.weights import Labels, site_weights
-from polyward_server.exchange import Answer
-from polyward_server.federation import Federation, Shared, load
+from polyward_server.attendance import chosen
+from polyward_server.attribution import standing_out
+from polyward_server.combine import diagnosed, drift, next_state
+from polyward_server.exchange import Patience
+from polyward_server.federation import Federation
+from polyward_server.gather import Gathering, Weights, is_foreseen, place_of
 from polyward_server.joining import admit, begin
-from polyward_server.ledger import Contribution, Event, Member, Round
+from polyward_server.ledger import Event, Member, Round
 from polyward_server.orders import Orders
-from polyward_shared.codec import BYTES_PER_VALUE, decode, encode
-from polyward_shared.messages import Kind, Metric, Report, Stage
-from polyward_shared.norms import distance
+from polyward_server.shared_state import Shared, group_of_key, keep_memory, load, taskset_variants
+from polyward_server.signals import attributed, pairs_of, signals
+from polyward_shared.messages import Kind, Report, stages_of
 from polyward_shared.problems import Code, Problem
-from polyward_shared.schema import ENCODER, Schema
+from polyward_shared.schema import ENCODER, PRECISION, STATISTICS, Schema
 from polyward_shared.study import Study
 from polyward_shared.tasks import METRICS
 
 RETRY_SECONDS = 2.0  # before a round without a quorum is asked again
-IN_ROUNDS = frozenset({Stage.RECEIVED, Stage.TRAINED})
-AT_THE_END = frozenset({Stage.FINAL})
+OF_THE_ENCODER = frozenset({ENCODER, PRECISION, STATISTICS})
 
 
 def run_study(study: Study, federation: Federation) -> bool:
@@ -57,7 +57,7 @@ def run_study(study: Study, federation: Federation) -> bool:
         if federation.stopped():
             return False
         admit(study, federation, shared, asked)
-        done = _round(study, federation, shared, last, held)
+        done = _round(study, federation, shared, last, held, missed)
         if done is None:
             missed += 1
             _wait(study, federation, last.number + 1, missed, "no quorum")
@@ -86,99 +86,83 @@ def _wait(study: Study, federation: Federation, number: int, missed: int, why: s
 
 
 def _round(
-    study: Study, federation: Federation, shared: Shared, last: Round, held: dict[str, str]
+    study: Study, federation: Federation, shared: Shared, last: Round, held: dict[str, str], missed: int
 ) -> tuple[Shared, Round] | None:
     """One round, committed; None when no quorum answered."""
     began = time.monotonic()
     digest, number = study.digest(), last.number + 1
     members = federation.members(digest)
     schemas = {site: Schema.from_json(member.schema) for site, member in members.items()}
-    weights = _weights(study, members, schemas)
+    schemas = {site: schema for site, schema in schemas.items() if not shared.lacks(schema)}
+    if study.sharing.branches == "taskset":
+        shared.variants = taskset_variants(study, members)
+    asked = chosen(study, members, _online(federation, schemas), number, missed)
+    schemas = {site: schemas[site] for site in asked}
     ask = Orders(study, federation, shared, schemas, held, Kind.TRAIN, number)
-    folds = {group: fold.start(flat.size) for group, flat in shared.groups.items()}
-    given: list[Contribution] = []
-    figures: list[tuple[str, Metric]] = []
-
-    def enough(_: set[str]) -> bool:
-        return _quorum(study, {each.site for each in given}, members)  # an answer that was misfit does not count
-
-    exchange = federation.exchange(digest, number, ask)
-    for answer in exchange.answers(
-        sorted(members),
-        enough=enough,
-        deadline_seconds=study.participation.deadline_seconds,
-        rejoin_seconds=study.participation.rejoin_seconds,
-    ):
-        taken = _take(study, shared, schemas, weights, folds, answer, ask)
-        if isinstance(taken, Code):
-            exchange.refuse(answer.site, taken)
-        elif taken is not None and answer.report is not None:
-            given.append(taken)
-            figures += [(answer.site, metric) for metric in answer.report.metrics]
-            federation.ledger.note(Event(digest, number, answer.site, "reported", _headline(study, answer.report)))
-    if not enough(set()):
-        return None
-    following = _next_state(study, shared, folds, ask.digests)
-    schema, flat = following.whole()
-    state = federation.registry.add(schema, flat, {"study": digest, "round": str(number), "parent": last.state})
-    encoder = following.schemas[ENCODER].state_digest(following.groups[ENCODER])
-    committed = Round(number, state, encoder, time.monotonic() - began)
-    federation.ledger.commit_round(digest, committed, given, figures)
-    return following, committed
-
-
-def _take(
-    study: Study,
-    shared: Shared,
-    schemas: Mapping[str, Schema],
-    weights: Mapping[str, Mapping[str, int]],
-    folds: Mapping[str, fold.Fold],
-    answer: Answer,
-    ask: Orders,
-) -> Contribution | Code | None:
-    """Checks a report and folds its update; the code of what is wrong with it; None for a refusal of the site."""
-    report, schema = answer.report, schemas[answer.site]
-    if report is None:
-        return None
-    if not ask.is_answered_by(report, answer.site) or report.codec != study.wire.codec:
-        return Code.STATE_MISMATCH
-    if len(report.payload) != schema.size * BYTES_PER_VALUE[report.codec]:
-        return Code.EGRESS_SCHEMA
-    if not _foreseen(study, report, IN_ROUNDS):
-        return Code.EGRESS_METRIC
-    base = shared.of(schema)
-    update = decode(report.codec, report.payload, base)
-    norm = distance(update, base)
-    if not np.isfinite(norm):
-        return Code.EGRESS_NOT_FINITE
-    if norm > study.wire.update_norm or not fold.fits(update, base):
-        return Code.EGRESS_NORM
-    for group, where in schema.groups.items():
-        fold.add(folds[group], update[where], base[where], weights[group][answer.site])
-    return Contribution(
-        site=answer.site,
-        attempt=answer.attempt,
-        weight=weights[ENCODER][answer.site],
-        norm=norm,
-        sha256=hashlib.sha256(report.payload).hexdigest(),
-        bytes_up=len(report.payload),
-        bytes_down=ask.bytes_down[answer.site],
-        seconds=report.seconds,
+    gathered = Gathering(
+        study,
+        shared,
+        schemas,
+        _weights(study, members, ask),
+        clip.usual([each.norm for each in federation.ledger.contributions(digest).get(last.number, [])]),
+        federation.registry.folder / f".round-{digest[:16]}",
     )
 
+    def enough(_: set[str]) -> bool:
+        return _quorum(study, set(gathered.given), members)  # an answer that was misfit does not count
 
-def _next_state(study: Study, shared: Shared, folds: dict[str, fold.Fold], digests: Mapping[str, str]) -> Shared:
-    """The state after the round. Empties `folds`: at twice the size of the state they are the largest thing here."""
-    following = Shared(shared.schemas, {})
-    for group, base in shared.groups.items():
-        result = fold.mean(folds.pop(group), base)
-        if study.wire.codec == "bfloat16":  # what the sites will reconstruct is the truth, at the hub too
-            change = encode("bfloat16", result, base)
-            result = decode("bfloat16", change, base)
-            following.changes[group] = change
-        following.groups[group] = result
-    following.before = dict(digests)
-    return following
+    exchange = federation.exchange(digest, number, ask)
+    stages = stages_of(Kind.TRAIN, study.personal)
+    try:
+        for answer in exchange.answers(asked, enough=enough, patience=Patience.of(study.participation)):
+            code = gathered.take(answer, ask, stages)
+            if code is not None:
+                exchange.refuse(answer.site, code)
+            elif answer.report is not None:
+                federation.ledger.note(Event(digest, number, answer.site, "reported", _headline(study, answer.report)))
+        if not enough(set()):
+            return None
+        return _committed(study, federation, shared, gathered, ask, number, began)
+    finally:
+        gathered.close()
+
+
+def _committed(
+    study: Study,
+    federation: Federation,
+    shared: Shared,
+    gathered: Gathering,
+    ask: Orders,
+    number: int,
+    began: float,
+) -> tuple[Shared, Round]:
+    """The next state, on the disk and in the ledger, with what the updates say together."""
+    digest, registry = study.digest(), federation.registry
+    gathered.shorten()
+    found = diagnosed(study, gathered)
+    following = next_state(study, shared, gathered, number)
+    following.before = dict(ask.digests)
+    schema, flat = following.whole()
+    state = registry.add(schema, flat, {"study": digest, "round": str(number)})
+    first = federation.ledger.rounds(digest)[0].state
+    committed = Round(
+        number,
+        state,
+        following.schemas[ENCODER].state_digest(following.groups[ENCODER]),
+        time.monotonic() - began,
+        keep_memory(registry, following.memory, digest, number),
+        following.variants,
+        signals(found, drift(following.schemas[ENCODER].views(following.groups[ENCODER]), registry.views(first))),
+    )
+    for site, each in gathered.given.items():
+        if each.scale < 1:
+            federation.ledger.note(Event(digest, number, site, "shortened", f"to {each.scale:.3f} of its length"))
+    tasksets = {site: frozenset(member.counts) for site, member in federation.ledger.members(digest).items()}
+    for site, why in standing_out(found, tasksets, study.tasks, gathered.figures).items():
+        federation.ledger.note(Event(digest, number, site, "outlier", why))
+    given = attributed(gathered.given, found)
+    federation.ledger.commit_round(digest, committed, given, gathered.figures, pairs_of(found))
+    return following, committed
 
 
 def _finish(study: Study, federation: Federation, shared: Shared, last: Round, held: dict[str, str]) -> None:
@@ -186,36 +170,43 @@ def _finish(study: Study, federation: Federation, shared: Shared, last: Round, h
     digest = study.digest()
     members = federation.members(digest)
     schemas = {site: Schema.from_json(member.schema) for site, member in members.items()}
+    schemas = {site: schema for site, schema in schemas.items() if not shared.lacks(schema)}
     ask = Orders(study, federation, shared, schemas, held, Kind.FINISH, last.number)
     exchange = federation.exchange(digest, last.number, ask)
 
     def enough(answered: set[str]) -> bool:
         return _quorum(study, answered, members)
 
-    for answer in exchange.answers(
-        sorted(members),
-        enough=enough,
-        deadline_seconds=study.participation.deadline_seconds,
-        rejoin_seconds=study.participation.rejoin_seconds,
-    ):
+    stages = stages_of(Kind.FINISH, study.personal)
+    for answer in exchange.answers(sorted(schemas), enough=enough, patience=Patience.of(study.participation)):
         report = answer.report
         if report is None:
             continue
         if not ask.is_answered_by(report, answer.site):
             exchange.refuse(answer.site, Code.STATE_MISMATCH)
-        elif _foreseen(study, report, AT_THE_END):
+        elif is_foreseen(study, report, stages) and set(report.kept) <= set(members[answer.site].counts):
+            federation.ledger.note_kept(digest, answer.site, report.kept)
             federation.ledger.add_metrics(digest, last.number, [(answer.site, metric) for metric in report.metrics])
             federation.ledger.note(Event(digest, last.number, answer.site, "finished", _headline(study, report)))
         else:
             exchange.refuse(answer.site, Code.EGRESS_METRIC)
 
 
-def _weights(study: Study, members: Mapping[str, Member], schemas: Mapping[str, Schema]) -> dict[str, dict[str, int]]:
-    labels = {site: Labels(member.samples, member.counts) for site, member in members.items()}
-    groups = sorted({group for schema in schemas.values() for group in schema.groups})
+def _online(federation: Federation, sites: Iterable[str]) -> set[str]:
+    known = federation.presence()
+    return {site for site in sites if (here := known.get(site)) is not None and here.online}
+
+
+def _weights(study: Study, members: Mapping[str, Member], ask: Orders) -> Weights:
+    """By place and site; what belongs to the encoder counts as the encoder does."""
+    places: dict[str, dict[str, Labels]] = {}
+    for site, keys in ask.keys.items():
+        for key in keys:
+            labels = Labels(members[site].samples, members[site].counts)
+            places.setdefault(place_of(study, key), {})[site] = labels
     return {
-        group: site_weights(study, group, {s: labels[s] for s in labels if group in schemas[s].groups})
-        for group in groups
+        place: site_weights(study, ENCODER if (group := group_of_key(place)) in OF_THE_ENCODER else group, sites)
+        for place, sites in places.items()
     }
 
 
@@ -224,17 +215,6 @@ def _quorum(study: Study, answered: set[str], members: Mapping[str, Member]) -> 
     owners = Counter(task for site in answered for task in members[site].counts)
     rule = study.participation
     return len(answered) >= rule.quorum and all(owners[task] >= n for task, n in rule.task_quorum.items())
-
-
-def _foreseen(study: Study, report: Report, stages: frozenset[Stage]) -> bool:
-    return all(
-        metric.task in study.tasks
-        and metric.split in study.evaluation.splits
-        and metric.stage in stages
-        and metric.name in METRICS[study.tasks[metric.task].kind]
-        and (metric.low is None or study.evaluation.resamples > 0)
-        for metric in report.metrics
-    )
 
 
 def _headline(study: Study, report: Report) -> str:

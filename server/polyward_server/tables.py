@@ -42,6 +42,13 @@ rounds = sa.Table(
     sa.Column("encoder", sa.String(64), nullable=False),
     sa.Column("seconds", sa.Float, nullable=False),
     sa.Column("committed", sa.String(32), nullable=False),
+    sa.Column("memory", sa.String(64), nullable=False),  # digest of what the rule remembers, or empty
+    sa.Column("variants", sa.Text, nullable=False),  # JSON: site -> group -> key, where sites hold different states
+    sa.Column("step", sa.Float),  # length of the encoder's step
+    sa.Column("drift", sa.Float),  # its distance from the first encoder
+    sa.Column("cancellation", sa.Float),  # part of the sites' lengths that was lost in the sum
+    sa.Column("orthogonal", sa.Float),  # the same if their updates stood at right angles
+    sa.Column("effective", sa.Float),  # sites, as many as equally weighted ones would tell as much
 )
 contributions = sa.Table(
     "contributions",
@@ -56,7 +63,30 @@ contributions = sa.Table(
     sa.Column("bytes_up", sa.Integer, nullable=False),
     sa.Column("bytes_down", sa.Integer, nullable=False),
     sa.Column("seconds", sa.Float, nullable=False),  # of training, as the site says
+    sa.Column("steps", sa.Integer, nullable=False),  # of the optimiser, as the site says
+    sa.Column("scale", sa.Float, nullable=False),  # below 1 where the update was cut to a usual length
+    sa.Column("share", sa.Float),  # of the encoder's step
+    sa.Column("agreement", sa.Float),  # cosine with the sum of the others
     sa.ForeignKeyConstraint(["study", "round"], ["rounds.study", "rounds.round"]),
+)
+pairs = sa.Table(
+    "pairs",
+    tables,
+    sa.Column("study", sa.String(64), primary_key=True),
+    sa.Column("round", sa.Integer, primary_key=True),
+    sa.Column("site", sa.String(64), primary_key=True),
+    sa.Column("other", sa.String(64), primary_key=True),
+    sa.Column("cosine", sa.Float, nullable=False),  # of their updates of the encoder
+    sa.Column("magnitude", sa.Float, nullable=False),  # similarity of lengths, 1 if equal
+    sa.ForeignKeyConstraint(["study", "round"], ["rounds.study", "rounds.round"]),
+)
+kept = sa.Table(
+    "kept",
+    tables,
+    sa.Column("study", sa.ForeignKey("studies.digest"), primary_key=True),
+    sa.Column("site", sa.String(64), primary_key=True),
+    sa.Column("task", sa.String(40), primary_key=True),
+    sa.Column("model", sa.String(12), nullable=False),  # that the site keeps: federated, alone, ditto
 )
 metrics = sa.Table(
     "metrics",

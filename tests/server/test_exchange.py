@@ -10,7 +10,7 @@ import pytest
 from flwr.app import Error, Message, RecordDict
 
 from polyward_server import exchange as module
-from polyward_server.exchange import Answer, Exchange, Presence
+from polyward_server.exchange import Answer, Exchange, Patience, Presence
 from polyward_shared.messages import Kind, Order, Report
 from polyward_shared.problems import Code
 from polyward_shared.wire import order_content, payload_record, refusal_message, report_message
@@ -50,13 +50,18 @@ class Room:
     def fail(self, question: Question) -> None:
         self.grid.answer(question, Message(Error(code=3, reason="gone"), reply_to=question.message))
 
-    def run(self, *sites: str, quorum: int = 1, deadline: float = 20.0, rejoin: float = 20.0) -> Iterator[Answer]:
+    def run(
+        self, *sites: str, quorum: int = 1, deadline: float = 20.0, rejoin: float = 20.0, longest: float = 20.0
+    ) -> Iterator[Answer]:
         yield from self.exchange.answers(
             list(sites),
             enough=lambda answered: len(answered) >= quorum,
-            deadline_seconds=deadline,
-            rejoin_seconds=rejoin,
+            patience=Patience(deadline, rejoin, stall_seconds=5.0, longest_seconds=longest),
         )
+
+    def progresses(self, site: str, seconds_ago: float = 0.0) -> None:
+        """The site's work came further."""
+        self.here[site] = Presence(online=True, since=0.0, progressed=time.time() - seconds_ago)
 
     def restart(self, site: str) -> None:
         """The site's gate was started again just now."""
@@ -108,6 +113,30 @@ def test_after_the_deadline_a_quorum_is_enough(rooms: Rooms) -> None:
     assert {answer.site for answer in answers} == {"a", "b"}
     assert time.monotonic() - began >= 0.2
     assert room.notices[-1] == ("c", "missed", "late")
+
+
+def test_past_the_deadline_a_site_whose_work_comes_further_is_waited_for(rooms: Rooms) -> None:
+    def react(room: Room, question: Question, site: str, attempt: int) -> None:
+        if site == "a":
+            room.report(question)
+        else:
+            room.progresses(site, seconds_ago=0.0 if site == "b" else 9.0)
+            room.grid.later(1.5, lambda: room.report(question))
+
+    room = rooms(react)
+    assert {answer.site for answer in room.run("a", "b", "c", deadline=0.1)} >= {"a", "b"}
+    still = rooms(lambda room, question, site, attempt: room.report(question) if site == "a" else None)
+    still.progresses("b", seconds_ago=9.0)
+    assert [answer.site for answer in still.run("a", "b", deadline=0.1)] == ["a"]
+    assert still.notices[-1] == ("b", "missed", "late")
+
+
+def test_no_progress_makes_a_round_longer_than_its_longest(rooms: Rooms) -> None:
+    room = rooms(lambda room, question, site, attempt: room.report(question) if site == "a" else None)
+    room.progresses("b")
+    began = time.monotonic()
+    assert [answer.site for answer in room.run("a", "b", deadline=0.1, longest=0.6)] == ["a"]
+    assert 0.6 <= time.monotonic() - began < 5
 
 
 def test_without_a_quorum_the_deadline_is_not_the_end(rooms: Rooms) -> None:

@@ -15,9 +15,9 @@ import numpy as np
 from polyward_client.approvals import Approval, read_approval, write_approval
 from polyward_client.port.interface import Description, Done, Progress, Watcher, Work
 from polyward_client.site import Site, read_site
-from polyward_shared.messages import Metric, Stage
+from polyward_shared.messages import Kept, Metric, Stage
 from polyward_shared.problems import Code, Refused
-from polyward_shared.schema import ArraySpec, Flat, Schema
+from polyward_shared.schema import PRECISION, ArraySpec, Flat, Schema
 from polyward_shared.states import read_state, write_state
 from polyward_shared.study import Study
 from polyward_shared.tasks import METRICS
@@ -40,9 +40,11 @@ def toy_study(**changes: Any) -> Study:
 
 
 def toy_schema(study: Study, tasks: tuple[str, ...]) -> Schema:
-    """The encoder, and a branch of two values for each task where the study shares branches."""
-    shared = sorted(tasks) if study.sharing.branches == "task" else ()
-    return Schema((*ENCODER_ARRAYS, *(ArraySpec(f"branches.{task}.w", (2,)) for task in shared)))
+    """The encoder; a branch of two values for each task where branches cross; how sure the site is, if it is asked."""
+    groups = study.groups(tasks)
+    branches = [ArraySpec(f"branches.{task}.w", (2,)) for task in sorted(tasks) if f"branches.{task}" in groups]
+    sure = [ArraySpec(f"precision.{spec.name}", spec.shape) for spec in ENCODER_ARRAYS if PRECISION in groups]
+    return Schema((*ENCODER_ARRAYS, *branches, *sure))
 
 
 def toy_site(folder: Path, name: str, study: Study, tasks: tuple[str, ...]) -> Site:
@@ -63,7 +65,10 @@ def first_state(schema: Schema) -> Flat:
 
 @dataclass
 class ToyTrainer:
-    """`counts` are the labels of each task; `metrics` replace the usual ones of a round; `fail` refuses all work."""
+    """`counts` are the labels of each task; `metrics` replace the usual ones of a round; `fail` refuses all work.
+
+    A round is one step. `kept` are the models that it says it keeps; it sends no figures of any but the federated one.
+    """
 
     site: Site
     target: float
@@ -72,6 +77,8 @@ class ToyTrainer:
     fail: Code | None = None
     first_offset: float = 0.0
     software: str = "toy 1.0, numpy 2.4.6"
+    sure: float = 1.0  # of its encoder's first three values, of nine
+    kept: dict[str, Kept] = field(default_factory=dict)
     trained: list[tuple[int, str]] = field(default_factory=list)
 
     def describe(self, study: str) -> Description:
@@ -90,13 +97,16 @@ class ToyTrainer:
         watch(Progress(phase="training", epoch=1, epochs=1))
         flat = approval.schema.pack(read_state(Path(work.state)))
         update = flat + np.float32(STEP) * (np.float32(self.target) - flat)
+        if (where := approval.schema.groups.get(PRECISION)) is not None:
+            update[where] = [self.sure] * 3 + [(9 - 3 * self.sure) / 6] * 6  # whose mean is 1
         path = self.site.spool / work.study / f"update-{work.round:06}-{work.state_digest}.safetensors"
         write_state(path, approval.schema.views(update), {})
         rows = self._rows(approval, Stage.RECEIVED) + self._rows(approval, Stage.TRAINED)
-        return self._done(rows if self.metrics is None else self.metrics, str(path))
+        return self._done(rows if self.metrics is None else self.metrics, str(path)).model_copy(update={"steps": 1})
 
     def finish(self, work: Work, watch: Watcher) -> Done:
-        return self._done(self._rows(self._approval(work.study), Stage.FINAL), None)
+        done = self._done(self._rows(self._approval(work.study), Stage.FINAL), None)
+        return done.model_copy(update={"kept": self.kept})
 
     def cancel(self) -> None:
         self.fail = Code.CANCELLED

@@ -45,12 +45,12 @@ def fits(update: Flat, base: Flat) -> bool:
     return True
 
 
-def add(fold: Fold, update: Flat, base: Flat, weight: int) -> None:
-    """Adds one site's state [n], which must `fits`; `weight` is an integer from `site_weights`."""
+def add(fold: Fold, update: Flat, base: Flat, weight: int, scale: float = 1.0) -> None:
+    """Adds one site's state [n], which must `fits`, its change times `scale` <= 1; `weight` is from `site_weights`."""
     for begin in range(0, base.size, SLICE):
         part = slice(begin, begin + SLICE)
         change = np.subtract(update[part], base[part], dtype=np.float64)
-        units = np.rint(np.multiply(change, UNIT, out=change), out=change).astype(np.int64)
+        units = np.rint(np.multiply(change, UNIT * scale, out=change), out=change).astype(np.int64)
         fold.total[part] += np.multiply(units, weight, out=units)
     fold.weight += weight
 

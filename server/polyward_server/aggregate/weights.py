@@ -5,17 +5,21 @@
            w_i = sum_t pi_t n_it^a / sum_j n_jt^a, with pi_t the tasks' weights of the study.
 `uniform`: every site the same.
 
+No site counts for more than `largest_share` of the whole: what it has too much goes to the others in proportion, again
+and again, since a single redistribution can lift another site over the cap.
+
 Weights are fixed when a round's orders go out, over the sites that are asked; if one of them does not answer, the
 weights of the others keep their proportions.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from polyward_server.aggregate.fold import WEIGHT_TOTAL
-from polyward_shared.schema import ENCODER
+from polyward_shared.schema import BRANCHES
 from polyward_shared.study import Study
 
 
@@ -29,17 +33,42 @@ class Labels:
 
 def site_weights(study: Study, group: str, sites: Mapping[str, Labels]) -> dict[str, int]:
     """Integer weights for one group of arrays, one for each site, at least 1, summing to about WEIGHT_TOTAL."""
-    shares = _shares(study, group, sites)
-    total = sum(shares.values())
-    return {site: max(1, int(share / total * (WEIGHT_TOTAL - len(sites)))) for site, share in shares.items()}
+    shares = capped(_shares(study, group, sites), study.aggregation.largest_share)
+    return {site: max(1, int(share * (WEIGHT_TOTAL - len(sites)))) for site, share in shares.items()}
+
+
+def capped(shares: Mapping[str, float], largest: float) -> dict[str, float]:
+    """The shares (each above 0) as parts of 1, none above `largest`; all alike where that leaves no other way."""
+    total = math.fsum(shares.values())  # exact, so that the order of the sites is nothing
+    found = {site: share / total for site, share in shares.items()}
+    if largest * len(found) <= 1:
+        return dict.fromkeys(found, 1 / len(found)) if found else {}
+    full: set[str] = set()
+    while over := {site for site, share in found.items() if site not in full and share > largest}:
+        full |= over
+        rest = math.fsum(share for site, share in shares.items() if site not in full)
+        left = 1 - largest * len(full)
+        found = {site: largest if site in full else share / rest * left for site, share in shares.items()}
+    return found
+
+
+def effective_sites(weights: Mapping[str, int]) -> float:
+    """1 / sum w_i^2 of weights that sum to 1: how many sites of equal weight would be as many; 0 without any."""
+    total, squares = sum(weights.values()), sum(weight**2 for weight in weights.values())
+    return total**2 / squares if squares else 0.0
+
+
+def group_task(group: str) -> str | None:
+    """The task of a group of branches, whichever variant: `branches.mask@3` -> `mask`; None for other groups."""
+    first, _, rest = group.partition(".")
+    return rest.partition("@")[0] if first == BRANCHES else None
 
 
 def _shares(study: Study, group: str, sites: Mapping[str, Labels]) -> dict[str, float]:
     rule = study.aggregation
     if rule.weighting == "uniform":
         return dict.fromkeys(sites, 1.0)
-    if group != ENCODER:  # a branch that its owners share
-        task = group.partition(".")[2]
+    if (task := group_task(group)) is not None:  # a branch that its owners share
         return {site: float(max(1, labels.counts.get(task, 0))) for site, labels in sites.items()}
     if rule.weighting == "samples":
         return {site: float(max(1, labels.samples)) for site, labels in sites.items()}
@@ -48,7 +77,7 @@ def _shares(study: Study, group: str, sites: Mapping[str, Labels]) -> dict[str, 
         owners = {
             site: labels.counts[task] ** rule.task_exponent for site, labels in sites.items() if labels.counts.get(task)
         }
-        whole = sum(owners.values())
+        whole = math.fsum(owners.values())
         for site, part in owners.items():
             shares[site] += settings.weight * part / whole
     return {site: max(share, 1e-9) for site, share in shares.items()}

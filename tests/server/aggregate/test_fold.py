@@ -41,6 +41,14 @@ def test_by_hand() -> None:
     assert folded(updates, [1, 3], base).tolist() == [1.25, 4.0]
 
 
+def test_a_shortened_change_by_hand() -> None:
+    base = np.array([1, 1], np.float32)
+    running = fold.start(2)
+    fold.add(running, np.array([5, 1], np.float32), base, 1, 0.25)
+    fold.add(running, np.array([1, 5], np.float32), base, 1)
+    assert fold.mean(running, base).tolist() == [1.5, 3.0]
+
+
 def test_nobody_gives_the_base_itself() -> None:
     base = np.array([1, np.float32(0.1)], np.float32)
     result = folded([], [], base)

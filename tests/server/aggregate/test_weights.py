@@ -1,7 +1,8 @@
-"""The three rules, by hand."""
+"""The three rules and the cap, by hand."""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyward_server.aggregate.fold import WEIGHT_TOTAL
-from polyward_server.aggregate.weights import Labels, site_weights
+from polyward_server.aggregate.weights import Labels, capped, effective_sites, group_task, site_weights
 from tests.support.toy_trainer import toy_study
 
 SITES = {
@@ -55,6 +56,62 @@ def test_a_tasks_own_weight_scales_its_say() -> None:
     whole = sum(weights.values())
     assert weights["a"] / whole == pytest.approx(0.75 * 0.75, abs=1e-5)
     assert weights["c"] / whole == pytest.approx(0.25 * 0.8, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shares", "largest", "wanted"),
+    [
+        ([6, 3, 1], 1.0, [0.6, 0.3, 0.1]),
+        ([6, 3, 1], 0.5, [0.5, 0.375, 0.125]),
+        ([6, 3, 1], 0.4, [0.4, 0.4, 0.2]),  # b goes over the cap once a has given
+        ([80, 14, 4, 2], 0.4, [0.4, 0.4, 0.2 * 4 / 6, 0.2 * 2 / 6]),
+        ([6, 3, 1], 1 / 3, [1 / 3] * 3),
+        ([6, 3, 1], 0.1, [1 / 3] * 3),
+        ([5], 0.2, [1.0]),
+    ],
+)
+def test_what_is_over_the_cap_goes_to_the_others_in_proportion(
+    shares: list[float], largest: float, wanted: list[float]
+) -> None:
+    found = capped({f"s{index}": share for index, share in enumerate(shares)}, largest)
+    assert list(found.values()) == pytest.approx(wanted)
+
+
+@given(st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=12), st.floats(0.01, 1))
+def test_no_share_is_over_the_cap_and_the_order_stays(shares: list[float], largest: float) -> None:
+    found = list(capped({f"s{index}": share for index, share in enumerate(shares)}, largest).values())
+    assert sum(found) == pytest.approx(1)
+    assert max(found) <= max(largest, 1 / len(found)) + 1e-9
+    by_share = [found[index] for index in sorted(range(len(shares)), key=lambda index: shares[index])]
+    assert all(low <= high + 1e-9 for low, high in pairwise(by_share))
+
+
+def test_the_cap_of_the_study_holds_for_integer_weights() -> None:
+    assert shares("encoder", largest_share=0.4) == pytest.approx({"a": 0.4, "b": 0.2, "c": 0.4}, abs=1e-5)
+
+
+def test_weights_do_not_depend_on_the_order_of_the_sites() -> None:
+    study = toy_study(aggregation={"weighting": "tasks", "largest_share": 0.45})
+    turned = dict(reversed(SITES.items()))
+    assert site_weights(study, "encoder", turned) == site_weights(study, "encoder", SITES)
+
+
+def test_effective_sites() -> None:
+    assert effective_sites({"a": 5, "b": 5, "c": 5}) == 3
+    assert effective_sites({"a": 3, "b": 1}) == 1.6
+    assert effective_sites({}) == 0
+
+
+def test_the_task_of_a_group() -> None:
+    assert group_task("branches.mask") == group_task("branches.mask@3") == "mask"
+    assert group_task("encoder") is group_task("encoder@2") is group_task("statistics") is None
+
+
+def test_a_variant_of_a_branch_counts_by_its_task_and_all_else_as_the_encoder() -> None:
+    owners = {site: SITES[site] for site in "ab"}
+    study = toy_study()
+    assert site_weights(study, "branches.mask@3", owners) == site_weights(study, "branches.mask", owners)
+    assert site_weights(study, "statistics", SITES) == site_weights(study, "encoder", SITES)
 
 
 COUNTS = st.dictionaries(st.sampled_from(["mask", "grade", "unknown"]), st.integers(0, 2**40 - 1))

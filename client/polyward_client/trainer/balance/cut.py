@@ -52,14 +52,17 @@ def backward(
     space: Literal["features", "parameters"],
     scale: float = 1.0,
     apart: bool = False,
+    balanced: bool = True,
+    beside: Tensor | None = None,
 ) -> Backward:
-    """Adds to `.grad` of `shared` (the encoder) and `others` (all other parameters) what this batch says.
+    """Adds to `.grad` of `shared` (the encoders) and `others` (all other parameters) what this batch says.
 
     `losses` holds one scalar for each present task. `scale` is mixed precision's loss scale: `.grad` carries it, the
     balancer does not see it. Shared parameters get sum_k w_k dL_k, the others sum_k dL_k, weighted too if the balancer
-    scales branches. While no shared parameter moves, a balancer that needs gradients is not asked and every weight
-    is 1. db_mtl always works on the parameters. `apart` says that tasks share nothing but the leaves, so that what a
-    branch has kept can be freed once its own task is done.
+    scales branches. While no shared parameter moves, or none that is to be `balanced`, a balancer that needs gradients
+    is not asked and every weight is 1. db_mtl always works on the parameters. `apart` says that tasks share nothing but
+    the leaves, so that what a branch has kept can be freed once its own task is done. `beside` is one more gradient, of
+    no task, at the deepest level, where the encoders' parameters reach it; no balancer sees or weighs it.
     """
     if not losses:
         return Backward((), {}, {}, torch.zeros(0, 0))
@@ -70,14 +73,16 @@ def backward(
     moving = bool(shared and levels)
     cut = [leaves[place] for place in levels] if moving else []
     at_cut, at_others = _per_task(losses, cut, others, scale, apart)
-    if not moving:
+    roots = [pyramid[place] for place in levels]
+    if not moving or not balanced:
         weights = _without_gradients(losses, balancer, generator)
+        if moving:
+            _enter_encoder(roots, _combined(at_cut, list(weights.values())), shared)
         _add(others, _combined(at_others, _branch_weights(balancer, weights)))
         return Backward(names, weights, {}, torch.zeros(0, 0))
 
-    roots = [pyramid[place] for place in levels]
     inside = space == "parameters" or balancer.needs_jacobian
-    compared = _through_encoder(at_cut, roots, shared) if inside else at_cut
+    compared = _through_encoder(at_cut, roots, shared, keep=beside is not None) if inside else at_cut
     gram = _gram(compared, roots[0].device) / scale**2
     if balancer.needs_jacobian:
         jacobian = _jacobian(compared, shared) / scale
@@ -91,7 +96,11 @@ def backward(
         if inside:
             _add(shared, combined)
         else:
+            if beside is not None:
+                combined[-1] = _sum(combined[-1], scale * beside.float())
             _enter_encoder(roots, combined, shared)
+    if inside and beside is not None:
+        _enter_encoder(roots[-1:], [scale * beside.float()], shared)
     _add(others, _combined(at_others, _branch_weights(balancer, weights)))
     norms = gram.diagonal().clamp(min=0).sqrt()
     lengths = norms.clamp(min=torch.finfo(torch.float32).tiny)
@@ -116,8 +125,10 @@ def _per_task(
     return at_cut, at_others
 
 
-def _through_encoder(at_cut: list[Gradients], roots: list[Tensor], shared: list[nn.Parameter]) -> list[Gradients]:
-    """Each task's gradients at the shared parameters: K passes."""
+def _through_encoder(
+    at_cut: list[Gradients], roots: list[Tensor], shared: list[nn.Parameter], *, keep: bool
+) -> list[Gradients]:
+    """Each task's gradients at the shared parameters: K passes. `keep` the graph for one more."""
     found: list[Gradients] = []
     for place, row in enumerate(at_cut):
         used = [(root, gradient) for root, gradient in zip(roots, row, strict=True) if gradient is not None]
@@ -125,7 +136,7 @@ def _through_encoder(at_cut: list[Gradients], roots: list[Tensor], shared: list[
             found.append([None] * len(shared))
             continue
         outputs, gradients = zip(*used, strict=True)
-        more = place + 1 < len(at_cut)
+        more = keep or place + 1 < len(at_cut)
         found.append(list(torch.autograd.grad(outputs, shared, gradients, retain_graph=more, allow_unused=True)))
     return found
 
@@ -185,6 +196,10 @@ def _combined(rows: list[Gradients], weights: Sequence[Tensor | float]) -> Gradi
                 total = weighted if total is None else total.add_(weighted)
         found.append(total)
     return found
+
+
+def _sum(one: Tensor | None, other: Tensor) -> Tensor:
+    return other if one is None else one + other
 
 
 def _branch_weights(balancer: Balancer, weights: Mapping[str, Tensor]) -> list[Tensor | float]:

@@ -18,7 +18,7 @@ LEAST_WEIGHT = 1e-3  # of GradNorm: Adam's steps could carry a weight below zero
 
 
 def over_gram(rule: Callable[[NDArray[Any], Step], NDArray[np.float64]]) -> Kind:
-    """A kind from a rule of `rules.py`. The Gramian makes one journey to the CPU."""
+    """A kind from a rule over a Gramian. The Gramian makes one journey to the CPU."""
 
     def weights(step: Step) -> Tensor:
         assert step.gram is not None  # noqa: S101 - a kind with gram=True is never asked without

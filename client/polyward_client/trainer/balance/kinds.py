@@ -7,6 +7,7 @@ import math
 from polyward_client.trainer.balance import rules, scalarising
 from polyward_client.trainer.balance.gradients import db_mtl, from_torchjd, gradnorm, over_gram
 from polyward_client.trainer.balance.step import Kind, learnt
+from polyward_shared import gramian
 from polyward_shared.problems import Problem
 
 DWA_ROWS = {"sum": 0.0, "count": 0.0, "last": math.nan, "before_last": math.nan}
@@ -21,11 +22,11 @@ KINDS = {
     "imtl_l": Kind(scalarising.imtl_l, rows=learnt("log_scale", 0.0)),
     "famo": Kind(scalarising.famo, rows=learnt("logits", 0.0) | {"before": math.nan}, after=scalarising.famo_after),
     "gradnorm": Kind(gradnorm, gram=True, rows=learnt("weight", 1.0)),
-    "pcgrad": over_gram(lambda gram, step: rules.pcgrad(gram, step.generator)),
-    "mgda": over_gram(lambda gram, _: rules.mgda(gram)),
+    "pcgrad": over_gram(lambda gram, step: gramian.pcgrad(gram, step.generator)),
+    "mgda": over_gram(lambda gram, _: gramian.mgda(gram)),
     "imtl_g": over_gram(lambda gram, _: rules.imtl_g(gram)),
     "aligned_mtl": over_gram(lambda gram, _: rules.aligned_mtl(gram)),
-    "cagrad": over_gram(lambda gram, step: rules.cagrad(gram, step.config.c)),
+    "cagrad": over_gram(lambda gram, step: gramian.cagrad(gram, step.config.c)),
     "db_mtl": Kind(db_mtl, jacobian=True, scales_branches=False, rows={"steps": 0.0}, wide=("averages",)),
     "upgrad": over_gram(lambda gram, _: rules.upgrad(gram)),
 }

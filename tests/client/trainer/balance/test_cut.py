@@ -60,6 +60,7 @@ def cut(
     scale: float = 1.0,
     **options: Any,
 ) -> Backward:
+    balanced, beside = options.pop("balanced", True), options.pop("beside", None)
     balancer = options.pop("balancer", None) or Balancer(
         Config(kind=kind, **options), tuple("abc"), dict.fromkeys("abc", 1.0)
     )
@@ -68,7 +69,19 @@ def cut(
     losses = net.losses(z)
     present = {name: losses[name] for name in names}
     shared, generator = list(net.encoder.parameters()), np.random.default_rng(0)
-    return backward(present, pyramid, z, shared, net.others, balancer, generator, space=space, scale=scale)
+    return backward(
+        present,
+        pyramid,
+        z,
+        shared,
+        net.others,
+        balancer,
+        generator,
+        space=space,
+        scale=scale,
+        balanced=balanced,
+        beside=beside,
+    )
 
 
 def gradients(net: Net) -> dict[str, Tensor]:
@@ -230,3 +243,34 @@ def test_features_need_one_pass_through_the_encoder() -> None:
         next(net.encoder.parameters()).register_hook(count)  # type: ignore[no-untyped-call]
         cut(net, "mgda", space)
     assert passes == {"features": 1, "parameters": 3}
+
+
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("kind", ["equal", "mgda", "db_mtl"])
+@pytest.mark.parametrize("names", ["abc", "c"])  # c alone does not reach the deepest level
+def test_a_gradient_of_no_task_joins_unweighed_and_unseen(kind: str, space: Space, names: str) -> None:
+    net, other, alone = Net(), Net(), Net()
+    deepest = alone.pyramid(IMAGES[0])[1]
+    beside = torch.randn(deepest.shape, generator=torch.Generator().manual_seed(3))
+    deepest.backward(beside)  # type: ignore[no-untyped-call]
+    without, found = cut(net, kind, space, names, scale=4.0), cut(other, kind, space, names, scale=4.0, beside=beside)
+    wanted = {
+        name: gradient + (4.0 * gradients(alone)[name] if name in gradients(alone) else 0)
+        for name, gradient in {
+            **{n: torch.zeros_like(g) for n, g in gradients(alone).items()},
+            **gradients(net),
+        }.items()
+    }
+    assert_same(gradients(other), wanted, 1e-4)
+    assert {name: float(w) for name, w in found.weights.items()} == {n: float(w) for n, w in without.weights.items()}
+    assert torch.equal(found.cosines, without.cosines)
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_shared_parameters_that_are_not_to_be_balanced_get_the_plain_sum(space: Space) -> None:
+    net, other = Net(), Net()
+    plain(net, dict.fromkeys("abc", 1.0))
+    found = cut(other, "mgda", space, balanced=False)
+    assert_same(gradients(other), gradients(net))
+    assert [float(weight) for weight in found.weights.values()] == [1, 1, 1]
+    assert found.norms == {}

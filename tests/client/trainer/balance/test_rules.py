@@ -14,10 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torchjd.aggregation import (
     AlignedMTLWeighting,
-    CAGradWeighting,
     IMTLGWeighting,
-    MGDAWeighting,
-    PCGradWeighting,
     UPGradWeighting,
 )
 
@@ -29,11 +26,8 @@ EASY = np.array([[2.0, 1.0, 0.0, 0.5], [1.0, -1.0, 1.0, 0.0], [0.5, 0.0, -1.0, 3
 OPPOSED = np.array([[2.0, 1.0, 0.0], [-1.0, 0.5, 1.0], [-0.5, -2.0, 0.3]])
 
 ALL: dict[str, Callable[[Array], Array]] = {
-    "pcgrad": lambda gram: rules.pcgrad(gram, np.random.default_rng(0)),
-    "mgda": rules.mgda,
     "imtl_g": rules.imtl_g,
     "aligned_mtl": rules.aligned_mtl,
-    "cagrad": lambda gram: rules.cagrad(gram, 0.4),
     "upgrad": rules.upgrad,
 }
 
@@ -45,46 +39,6 @@ def theirs(weighting: Any, gram: Array) -> list[float]:
 
 def gradients(seed: int, tasks: int, size: int = 6) -> Array:
     return np.random.default_rng(seed).normal(size=(tasks, size))
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_pcgrad_of_two_tasks_agrees_with_torchjd(seed: int) -> None:
-    rows = gradients(seed, 2, 3)
-    rows[1] -= 2 * rows[0]  # in conflict
-    gram = rows @ rows.T
-    assert rules.pcgrad(gram, np.random.default_rng(0)) == pytest.approx(theirs(PCGradWeighting(), gram), rel=1e-6)
-
-
-def test_pcgrad_projects_in_the_order_that_is_drawn() -> None:
-    rows = OPPOSED
-    wanted = np.zeros(3)
-    drawn = np.random.default_rng(7)
-    for own in range(3):
-        projected = rows[own].copy()
-        for other in drawn.permutation(3):
-            if other != own and projected @ rows[other] < 0:
-                projected -= projected @ rows[other] / (rows[other] @ rows[other]) * rows[other]
-        wanted += projected
-    assert rules.pcgrad(rows @ rows.T, np.random.default_rng(7)) @ rows == pytest.approx(wanted, abs=1e-12)
-
-
-def test_pcgrad_by_hand() -> None:
-    """g = (1, 0) and (-1, 1): the first becomes (1/2, 1/2), the second (0, 1)."""
-    rows = np.array([[1.0, 0.0], [-1.0, 1.0]])
-    assert rules.pcgrad(rows @ rows.T, np.random.default_rng(0)) @ rows == pytest.approx([0.5, 1.5])
-
-
-@pytest.mark.parametrize("rows", [EASY, OPPOSED, gradients(1, 2), gradients(2, 4), gradients(3, 3)])
-def test_mgda_agrees_with_torchjd(rows: Array) -> None:
-    gram = rows @ rows.T
-    found = rules.mgda(gram)
-    assert found == pytest.approx(theirs(MGDAWeighting(1e-9, 2000), gram), abs=3e-3)  # plain Frank-Wolfe zigzags
-    assert (gram @ found).min() >= found @ gram @ found - 1e-9  # behind the hull's nearest point lies no corner
-
-
-def test_mgda_of_two_tasks_by_hand() -> None:
-    assert rules.mgda(np.array([[1.0, 0.0], [0.0, 4.0]])) == pytest.approx([0.8, 0.2])
-    assert rules.mgda(np.array([[1.0, 2.0], [2.0, 9.0]])) == pytest.approx([1.0, 0.0])  # the hull's corner
 
 
 @pytest.mark.parametrize("rows", [EASY, gradients(4, 2), gradients(5, 4)])
@@ -112,36 +66,11 @@ def test_aligned_mtl_by_hand() -> None:
     assert rules.aligned_mtl(np.diag([1.0, 16.0])) == pytest.approx([1 / 2, 1 / 8])
 
 
-@pytest.mark.parametrize("rows", [OPPOSED, EASY, gradients(8, 3)])
-def test_cagrad_is_the_best_step_of_a_grid(rows: Array) -> None:
-    """No v on a grid of the simplex has a lower dual cost; the step stays on the ball."""
-    gram, c = rows @ rows.T, 0.4
-    mean = rows.mean(0)
-    radius = c * np.linalg.norm(mean)
-    step = rules.cagrad(gram, c) @ rows
-    assert np.linalg.norm(step - mean) == pytest.approx(radius, rel=1e-6)
-    ticks = np.linspace(0, 1, 101)
-    lowest = min(
-        v @ rows @ mean + radius * np.linalg.norm(v @ rows)
-        for a, b in itertools.product(ticks, ticks)
-        if a + b <= 1
-        for v in [np.array([a, b, 1 - a - b])]
-    )
-    worst = (rows @ step).min()  # strong duality: the best worst-case gain is the lowest dual cost
-    assert worst == pytest.approx(lowest, abs=2e-3)
-    assert worst <= lowest + 1e-9
-
-
 @pytest.mark.parametrize("rows", [OPPOSED, EASY, gradients(8, 3), gradients(9, 2), gradients(10, 4)])
-def test_cagrad_and_upgrad_agree_with_torchjd(rows: Array) -> None:
-    """Theirs are solved to a tolerance, and upgrad's Gramian has 1e-4 added to its diagonal."""
+def test_upgrad_agrees_with_torchjd(rows: Array) -> None:
+    """Theirs has 1e-4 added to the diagonal of the Gramian."""
     gram = rows @ rows.T
-    assert rules.cagrad(gram, 0.4) == pytest.approx(theirs(CAGradWeighting(c=0.4), gram), abs=1e-4)
     assert rules.upgrad(gram) == pytest.approx(theirs(UPGradWeighting(), gram), abs=5e-4)
-
-
-def test_cagrad_with_no_room_is_the_mean() -> None:
-    assert rules.cagrad(OPPOSED @ OPPOSED.T, 0.0) == pytest.approx([1 / 3] * 3)
 
 
 @pytest.mark.parametrize("rows", [OPPOSED, EASY, gradients(9, 2), gradients(10, 4), gradients(11, 5, 3)])
@@ -171,8 +100,7 @@ def test_upgrad_without_conflict_is_the_mean() -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_one_task_alone_is_left_as_it_is(name: str) -> None:
-    wanted = 1.4 if name == "cagrad" else 1.0  # cagrad's ball lets a lone gradient grow by c
-    assert ALL[name](np.array([[3.0]])) == pytest.approx([wanted])
+    assert ALL[name](np.array([[3.0]])) == pytest.approx([1.0])
 
 
 @pytest.mark.parametrize("name", ALL)
