@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from polyward_client.gains import print_gains
 from polyward_client.site import Site, read_site
 from polyward_client.status import read_status
 from polyward_shared import pki
@@ -54,24 +55,20 @@ def check(
 @app.command()
 def approve(site: SiteArgument, study: StudyArgument) -> None:
     """Allow a study to run here, after showing what will leave."""
-    from polyward_client.approvals import write_approval
+    from polyward_client.approvals import leaving, write_approval
     from polyward_client.trainer.approve import make_approval
 
     place, wanted = read_site(site), read_study(study)
     approval = make_approval(wanted, place)
-    width = 4 if wanted.wire.codec == "float32" else 2
     out.print(f"[bold]{wanted.id}[/]  digest {wanted.digest()}", soft_wrap=True)
     out.print(f"trains here: {', '.join(approval.tasks)}")
     if (own := place.file.topology) is not None:
         out.print(f"topology: {own.kind}, this site's own choice; the study's is {wanted.topology.kind}")
-    groups = ", ".join(f"{name} ({len(approval.schema.group(name).arrays)} arrays)" for name in approval.schema.groups)
-    each = approval.schema.size * width / 1e6
+    out.print("leaves here:")
+    for line in leaving(approval):
+        out.print(f"  {line}", soft_wrap=True, highlight=False, markup=False)
     out.print(
-        f"leaves here: {groups}; {each:.2f} MB in each of {wanted.rounds} rounds, and figures with their counts",
-        soft_wrap=True,
-    )
-    out.print(
-        "stays here: every image, every label, every branch and optimiser state that is not named above", soft_wrap=True
+        "stays here: every image, every label, every array and optimiser state that is not named above", soft_wrap=True
     )
     write_approval(place.approved, approval)
     out.print("[green]approved[/]")
@@ -161,6 +158,19 @@ def learning(
 
     if not print_learning(place, out):
         talk.print(f"nothing has been trained at {place.name} yet")
+
+
+@app.command()
+def gains(
+    site: SiteArgument,
+    state: Annotated[
+        Path | None, typer.Option(help="the site's folder, if it is not its own: <results>/federated/sites/NAME")
+    ] = None,
+) -> None:
+    """Show what federation gave each task here, against training alone, from the figures that were sent."""
+    place = read_site(site, state=state)
+    if not print_gains(place, out):
+        talk.print(f"{place.name} has sent no figures of an approved study yet; they come with the first round")
 
 
 def main() -> None:

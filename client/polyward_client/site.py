@@ -46,6 +46,8 @@ class Policy(Frozen):
 
     minimum_count: int = Field(default=5, ge=1)  # a figure that rests on fewer cases stays here
     minimum_train: int = Field(default=5, ge=1)  # labelled training images that a task needs to take part
+    # for each task, at the end: the model that does better on the validation split, or always the one of this name
+    keeps: Literal["better", "federated", "alone"] = "better"
     encoders: tuple[DottedPath, ...] = ()  # installed here and allowed to run, besides polyward's own
 
 

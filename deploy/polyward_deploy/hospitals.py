@@ -115,15 +115,21 @@ def write_hospitals(
         )
     chosen = [_hospital(number) for number in range(hospitals)]
     scale = images / sum(hospital.size for hospital in chosen)
-    (folder / "sites").mkdir(parents=True, exist_ok=True)
     for hospital in chosen:
         count = max(LEAST, round(hospital.size * scale))
-        _write_data(folder / "data" / hospital.name, hospital, count, size=size, seed=seed, dimensions=dimensions)
-        site = folder / "sites" / f"{hospital.name}.toml"
-        site.write_text(site_text(hospital.name, hospital.tasks, hospital.scanner.note), encoding="utf-8")
+        write_hospital(folder, hospital, count, size=size, seed=seed, dimensions=dimensions)
     study = folder / "study.toml"
     study.write_text(_study_text(chosen, size=size, seed=seed, dimensions=dimensions), encoding="utf-8")
     return study
+
+
+def write_hospital(folder: Path, hospital: Hospital, count: int, *, size: int, seed: int, dimensions: int = 2) -> Path:
+    """One hospital's `count` images and manifest in `data/`, and its file in `sites/`, whose path is returned."""
+    _write_data(folder / "data" / hospital.name, hospital, count, size=size, seed=seed, dimensions=dimensions)
+    site = folder / "sites" / f"{hospital.name}.toml"
+    site.parent.mkdir(parents=True, exist_ok=True)
+    site.write_text(site_text(hospital.name, hospital.tasks, hospital.scanner.note), encoding="utf-8")
+    return site
 
 
 def _hospital(number: int) -> Hospital:

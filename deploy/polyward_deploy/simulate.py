@@ -5,14 +5,15 @@ Everything is kept in the arm's folder, ledger included, so an interrupted simul
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from polyward_client.approvals import write_approval
 from polyward_client.gate.gate import Gate
-from polyward_client.port.interface import Progress
+from polyward_client.port.interface import Progress, Trainer
 from polyward_client.site import Site, read_site
 from polyward_client.trainer.approve import make_approval
 from polyward_client.trainer.trainer import LocalTrainer
@@ -27,6 +28,34 @@ from polyward_shared.problems import Problem
 from polyward_shared.study import Study
 
 TRIES = 3  # of a round without a quorum: nobody mends a site while a simulation runs
+
+
+@dataclass(frozen=True, slots=True)
+class Stay:
+    """The rounds in which a site is there: from `first` to `last`, or to the end."""
+
+    first: int = 1
+    last: int | None = None
+
+
+@dataclass(slots=True)
+class Attendance:
+    """Who is there now, and whose work came further when. Sites without a stay of their own are always there."""
+
+    nodes: Mapping[str, int]
+    stays: Mapping[str, Stay] = field(default_factory=dict)
+    round: int = 1  # that is under way
+    progressed: dict[str, float] = field(default_factory=dict)
+
+    def present(self) -> dict[str, int]:
+        """The nodes that are there."""
+        return {site: node for site, node in self.nodes.items() if self._is_here(self.stays.get(site, Stay()))}
+
+    def presence(self) -> dict[str, Presence]:
+        return {site: Presence(True, 0.0, self.progressed.get(site)) for site in self.present()}
+
+    def _is_here(self, stay: Stay) -> bool:
+        return stay.first <= self.round and (stay.last is None or self.round <= stay.last)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,44 +75,65 @@ def run_arm(
     workers: int,
     watch: Watch | None = None,
     start: Path | None = None,
+    stays: Mapping[str, Stay] | None = None,
+    trainers: Callable[[Site], Trainer] = LocalTrainer,
 ) -> list[Path]:
     """Runs one arm with the sites of these `site.toml` files and returns its ledgers (one for each site if local).
 
-    `start` is a file with the encoder that the study names as its first.
+    `start` is a file with the encoder that the study names as its first, `stays` says which sites come late or leave, and
+    `trainers` makes the trainer of a site.
     """
     watch = watch or Watch()
     varied = variation(study, arm)
     if arm != "local":
-        return [_run(varied, sites, arm, folder, workers, watch, start)]
+        return [_run(varied, sites, arm, folder, workers, watch, start, stays or {}, trainers)]
     with ThreadPoolExecutor(workers) as pool:
         alone = [
-            pool.submit(_run, varied, [site], arm, folder / read_site(site).name, 1, watch, start) for site in sites
+            pool.submit(_run, varied, [site], arm, folder / read_site(site).name, 1, watch, start, {}, trainers)
+            for site in sites
         ]
         return [run.result() for run in alone]
 
 
 def _run(
-    study: Study, sites: Sequence[Path], arm: Arm, folder: Path, workers: int, watch: Watch, start: Path | None
+    study: Study,
+    sites: Sequence[Path],
+    arm: Arm,
+    folder: Path,
+    workers: int,
+    watch: Watch,
+    start: Path | None,
+    stays: Mapping[str, Stay],
+    trainers: Callable[[Site], Trainer],
 ) -> Path:
     ledger_path = folder / "ledger.db"
+    attendance = Attendance({}, stays)
     gates = {}
     for path in sites:
         site = open_site(path, study, folder)
-        gates[site.name] = Gate(site, LocalTrainer(site), watch=_progress_of(arm, site.name, watch))
-    if study.participation.quorum > len(gates):
+        gates[site.name] = Gate(site, trainers(site), watch=_progress_of(arm, site.name, watch, attendance))
+    attendance.nodes, by_node = gates_by_node(gates)
+    first = sum(stays.get(name, Stay()).first <= 1 for name in gates)
+    if study.participation.quorum > first:
         raise Problem(
             "participation.quorum",
-            f"found {study.participation.quorum}; there are {len(gates)} sites",
+            f"found {study.participation.quorum}; there are {first} sites{' at the start' if stays else ''}",
             remedy="lower the quorum or add sites",
         )
-    nodes, by_node = gates_by_node(gates)
     folder.mkdir(parents=True, exist_ok=True)
-    ledger = Ledger(ledger_path, watch=lambda event: watch.event(arm, event))
+
+    def heard(event: Event) -> None:
+        if event.what == "committed":
+            attendance.round = event.round + 1
+        watch.event(arm, event)
+
+    ledger = Ledger(ledger_path, watch=heard)
     grid = LocalGrid(by_node, workers)
     try:
-        here = _always_here(nodes)
-        ledger.queue(study)
-        federation = Federation(grid, lambda: here, lambda: nodes, ledger, registry_with(folder, start), tries=TRIES)
+        last = ledger.last_round(ledger.queue(study))
+        attendance.round = last.number + 1 if last else 1
+        registry = registry_with(folder, start)
+        federation = Federation(grid, attendance.presence, attendance.present, ledger, registry, tries=TRIES)
         run_study(study, federation)
         ledger.set_state(study.digest(), "finished")
     finally:
@@ -108,9 +158,9 @@ def open_site(path: Path, study: Study, folder: Path) -> Site:
     return site
 
 
-def _always_here(nodes: Mapping[str, int]) -> dict[str, Presence]:
-    return {name: Presence(online=True, since=0.0) for name in nodes}
+def _progress_of(arm: Arm, site: str, watch: Watch, attendance: Attendance) -> Callable[[Progress], None]:
+    def told(progress: Progress) -> None:
+        attendance.progressed[site] = time.time()
+        watch.progress(arm, site, progress)
 
-
-def _progress_of(arm: Arm, site: str, watch: Watch) -> Callable[[Progress], None]:
-    return lambda progress: watch.progress(arm, site, progress)
+    return told

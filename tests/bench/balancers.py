@@ -99,8 +99,9 @@ def _stepper(kind: str, space: str) -> Callable[[], float]:
 
     from polyward_client.trainer.dataset import Batch
     from polyward_client.trainer.model import MultiTaskModel
-    from polyward_client.trainer.round import Dice, Run, optimisers_of, train_step
+    from polyward_client.trainer.round import Run, optimisers_of
     from polyward_client.trainer.schedule import Phase
+    from polyward_client.trainer.step import Dice, train_step
     from polyward_client.trainer.trainer import chosen_device
     from polyward_shared.study import Study
     from tests.bench.throughput import timed

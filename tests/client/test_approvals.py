@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from polyward_client.approvals import Approval, read_approval, write_approval
+from polyward_client.approvals import Approval, leaving, read_approval, write_approval
 from polyward_shared.problems import Problem
+from polyward_shared.schema import ArraySpec, Schema
 from tests.support.toy_trainer import toy_schema, toy_study
 
 STUDY = toy_study()
@@ -51,3 +53,59 @@ def test_a_damaged_schema_is_a_problem(tmp_path: Path) -> None:
     path.write_text(json.dumps({**content, "schema": '[["encoder.w",[0]]]'}))
     with pytest.raises(Problem, match="is damaged"):
         read_approval(tmp_path, STUDY.digest())
+
+
+def words(extra: tuple[str, ...] = (), **changes: Any) -> str:
+    """What is said of a study in which these arrays cross besides the encoder's."""
+    study = toy_study(**changes)
+    arrays = (*toy_schema(toy_study(), ()).arrays, *(ArraySpec(name, (250,)) for name in extra))
+    return "\n".join(leaving(Approval(study, ("mask",), Schema(arrays))))
+
+
+def test_what_leaves_is_said_in_plain_words() -> None:
+    plain = words()
+    assert "in each of 3 rounds" in plain
+    assert "encoder (2 arrays, 0.00 MB): the weights of the shared encoder" in plain
+    for absent in ("branch", "precision", "statistics", "Ditto"):
+        assert absent not in plain
+
+
+@pytest.mark.parametrize(
+    ("extra", "changes", "said"),
+    [
+        ("branches.mask.w", {"sharing": {"branches": "task"}}, "branch of mask, shared with all sites that train this"),
+        (
+            "branches.mask.w",
+            {"sharing": {"branches": "taskset"}},
+            "shared with the sites that train the very same tasks",
+        ),
+        (
+            "branches.mask.w",
+            {"aggregation": {"rule": "fedhca2", "weighting": "uniform"}},
+            "branch of mask, the hub mixes it with the branches of other tasks",
+        ),
+        (
+            "precision.encoder.w",
+            {"aggregation": {"rule": "precision"}},
+            "how sure this site is of each of those weights",
+        ),
+        (
+            "statistics.encoder.norm.mean",
+            {"encoder": {"filters": 4, "norm": "batch"}, "sharing": {"norm_statistics": "shared"}},
+            "means and squares of features over this site's images",
+        ),
+    ],
+)
+def test_each_group_has_its_meaning(extra: str, changes: dict[str, Any], said: str) -> None:
+    text = words((extra,), **changes)
+    assert said in text
+    assert "(1 array, 0.00 MB)" in text
+
+
+def test_models_beside_the_federated_one_and_the_word_for_the_kept_one_are_said() -> None:
+    assert "one word for the model that this site keeps: federated or alone" in words()
+    both = words(personal={"ditto": 0.1})
+    assert "keeps: federated or alone or ditto" in both
+    assert "near the received one (Ditto); its arrays stay here" in both
+    assert "one word" not in words(personal={"alone": False})
+    assert "trains alone" not in words(personal={"alone": False})

@@ -26,7 +26,7 @@ def test_paths_are_beside_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert site.state == tmp_path / "riverside.state"
     assert {path.parent for path in (site.spool, site.vault, site.approved, site.sent, site.key)} == {site.state}
     assert site.ca == tmp_path / "ca.pem"
-    assert site.file.policy == Policy(minimum_count=5, minimum_train=5)
+    assert site.file.policy == Policy(minimum_count=5, minimum_train=5, keeps="better")
 
 
 def test_the_state_may_be_elsewhere(tmp_path: Path) -> None:
@@ -55,6 +55,11 @@ def test_variables_come_from_the_environment(tmp_path: Path, monkeypatch: pytest
         ('root = "images"', 'root = "i"\nroots = "j"', r"data\.roots: this key is unknown; expected root, manifest"),
         ("[data]", '[device]\nkind = "gpu"\n[data]', r"device\.kind: found 'gpu'; expected auto, cpu, cuda"),
         ("[data]", "[policy]\nminimum_count = 0\n[data]", r"policy\.minimum_count: found 0; expected greater than or"),
+        (
+            "[data]",
+            '[policy]\nkeeps = "ditto"\n[data]',
+            r"policy\.keeps: found 'ditto'; expected 'better', 'federated' or",
+        ),
         ("[data]", '[hub]\naddress = "hub"\n[data]', r"hub\.address: found 'hub'; expected host:port"),
         ('"riverside"', '"river/side"', "name: found 'river/side'; expected 1 to 63 letters"),
         ('"riverside"', '".."', r"name: found '\.\.'"),

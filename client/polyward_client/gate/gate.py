@@ -17,7 +17,15 @@ from pathlib import Path
 from flwr.app import Message
 
 from polyward_client.approvals import Approval, read_approval
-from polyward_client.gate.egress import check_counts, check_metrics, check_norm, check_state
+from polyward_client.gate.egress import (
+    check_counts,
+    check_kept,
+    check_metrics,
+    check_norm,
+    check_precision,
+    check_state,
+    check_steps,
+)
 from polyward_client.port.interface import Done, Progress, Trainer, Work
 from polyward_client.site import Site
 from polyward_shared.chain import Chain
@@ -109,20 +117,23 @@ class Gate:
         self, answer: Report, done: Done, base: Flat, order: Order, approval: Approval
     ) -> tuple[Report, dict[str, object]]:
         minimum = self.site.file.policy.minimum_count
-        metrics, suppressed = check_metrics(approval, done.metrics, minimum)
+        metrics, suppressed = check_metrics(approval, order.kind, done.metrics, minimum)
         report = replace(
             answer,
             samples=done.samples,
             counts=check_counts(approval, done.counts, done.samples, minimum),
             metrics=metrics,
             seconds=done.seconds,
+            steps=check_steps(approval, order.kind, done.steps, done.samples),
+            kept=check_kept(approval, order.kind, done.kept),
         )
         notes: dict[str, object] = {"suppressed": suppressed}
         if order.kind is Kind.TRAIN:
             if done.update is None:
                 raise Refused(Code.TRAINING_FAILED, "the trainer announced no update")
             flat = check_state(approval.schema, read_state(Path(done.update)))
-            notes["norm"] = check_norm(flat, base, approval.study.wire.update_norm)
+            notes["norm"] = check_norm(approval.schema, flat, base, approval.study.wire.update_norm)
+            check_precision(approval.schema, flat)
             codec = approval.study.wire.codec
             report = replace(report, codec=codec, payload=encode(codec, flat, base))
         return report, notes
@@ -197,6 +208,8 @@ def _sent_line(report: Report, notes: dict[str, object]) -> dict[str, object]:
             for m in report.metrics
         ],
         "seconds": report.seconds,
+        "steps": report.steps,
+        "kept": report.kept,
         "schema": hashlib.sha256(report.schema.encode()).hexdigest() if report.schema else "",
         "first": report.first,
         "software": report.software,

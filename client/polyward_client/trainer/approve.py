@@ -31,6 +31,13 @@ def make_approval(study: Study, site: Site) -> Approval:
         )
     if site.file.topology is not None:
         _check_topology(study, site)
+    if site.file.policy.keeps == "alone" and not study.personal.alone:
+        raise Problem(
+            str(site.path),
+            "policy.keeps: found 'alone'",
+            expected="a study with personal.alone = true",
+            remedy='set keeps to "better" or "federated": in this study no site trains a model of its own',
+        )
     for task, names in site.file.data.partial.items():
         known = getattr(study.tasks[task], "classes", ())
         if study.tasks[task].kind != "segmentation" or set(names) - set(known):
@@ -70,10 +77,10 @@ def _try(study: Study, tasks: Sequence[str], site: Site) -> None:
 
 
 def _check_topology(study: Study, site: Site) -> None:
-    if study.sharing.branches == "task":
+    if study.sharing.branches != "site" or study.aggregation.rule == "fedhca2":
         raise Problem(
             str(site.path),
-            "topology: branches are shared among the owners of a task in this study, so all need the same edges",
+            "topology: this study mixes the branches of several sites, so all need the same edges",
             remedy="take the topology out of the site's file",
         )
     try:

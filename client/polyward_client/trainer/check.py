@@ -18,9 +18,10 @@ from polyward_client.trainer.approve import make_approval
 from polyward_client.trainer.dataset import Dataset, load_dataset, windows
 from polyward_client.trainer.manifest import SPLITS, Manifest, census, read_manifest, read_rows
 from polyward_client.trainer.model import site_model
-from polyward_client.trainer.round import Run, fit_statistics, optimisers_of, train_step
+from polyward_client.trainer.round import Run, fit_statistics, optimisers_of
 from polyward_client.trainer.schedule import Phase
 from polyward_client.trainer.side import side_names
+from polyward_client.trainer.step import train_step
 from polyward_client.trainer.trainer import chosen_device, device_name, make_deterministic
 from polyward_shared.problems import Problem
 from polyward_shared.study import Study
@@ -115,7 +116,7 @@ def _step(site: Site, study: Study, task: str, data: Dataset, device: torch.devi
         model = site_model(study, (task,), site).to(device)
         own = data.only(task, side_names(study, (task,)))
         fit_statistics(model, own)
-        optimisers = optimisers_of(model, Phase("check", 1, {"encoder": rate, "personal": rate}), run)
+        optimisers = optimisers_of(model, Phase("check", 1, {"encoder": rate, "private": rate, "personal": rate}), run)
         batch = own.batch(places, device)
         if study.image.window is not None:
             batch = windows(batch, model.kinds, study.image.window, np.random.default_rng(0))

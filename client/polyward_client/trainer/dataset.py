@@ -206,6 +206,14 @@ def epoch_batches(
         yield order[start:end]
 
 
+def endless_batches(
+    places: Indices, size: int, generator: np.random.Generator, groups: Indices | None = None
+) -> Iterator[Indices]:
+    """Batches of one pass after the other, each as `epoch_batches` draws it; none without places."""
+    while len(places):
+        yield from epoch_batches(places, size, generator, groups)
+
+
 def _between_groups(groups: Indices, size: int) -> list[int]:
     """Where batches of at most `size` begin in a row of images, each group of which stands together; -1 is no group."""
     opens = np.flatnonzero((groups != np.roll(groups, 1)) | (groups < 0)) if len(groups) > 1 else np.zeros(1, int)

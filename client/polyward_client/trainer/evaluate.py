@@ -17,7 +17,7 @@ from polyward_client.trainer.groups import grouped
 from polyward_client.trainer.losses import case_losses
 from polyward_client.trainer.model import MultiTaskModel
 from polyward_client.trainer.tasks import Figure
-from polyward_shared.messages import Metric, Stage
+from polyward_shared.messages import AT_THE_END, Metric, Stage
 from polyward_shared.seeds import seed_for
 from polyward_shared.study import Study
 
@@ -39,7 +39,7 @@ class Gathered:
 def evaluate(
     model: MultiTaskModel, data: Dataset, study: Study, device: torch.device, *, stage: Stage, minimum: int = 1
 ) -> list[Metric]:
-    """Every figure of every task on the study's evaluation splits, in float32; in the last stage with intervals.
+    """Every figure of every task on the study's evaluation splits, in float32; at the end with intervals.
 
     There are none from fewer than `minimum` patients, and the loss alone where figures together would tell of a group
     of fewer cases: sensitivity follows from specificity and balanced accuracy.
@@ -53,7 +53,7 @@ def evaluate(
                 if len(np.unique(found.patients)) < minimum:
                     continue
                 whole = model.kinds[task].smallest(found.truths) >= minimum
-                bounds = _bounds(model, task, split, found) if stage is Stage.FINAL else {}
+                bounds = _bounds(model, task, split, found) if stage in AT_THE_END else {}
                 for name, value, count in figures(model, task, found):
                     if math.isfinite(value) and count > 0 and (whole or name == "loss"):
                         low, high = bounds.get(name, (None, None))
@@ -100,7 +100,7 @@ def predict(
     tasks, window = tuple(batch.counts), study.image.window
 
     def seen(images: Tensor, side: Tensor | None) -> dict[str, Tensor]:
-        pyramid = model.encoder(images)
+        pyramid = model.pyramid(images)
         return model.answer(pyramid, tuple(images.shape[2:]), tasks, side=side, noise=noise).final
 
     if window is None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from polyward_client.trainer.round import Stepped
+    from polyward_client.trainer.step import Stepped
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,15 +13,19 @@ from polyward_client.site import Site
 from polyward_client.trainer.balance.balancer import Balancer
 from polyward_client.trainer.branches import build_branch
 from polyward_client.trainer.encoders import build_encoder, pyramid_of
+from polyward_client.trainer.encoders.entries import Entry, batch_norms, entries_of, load_moments, moments_of
+from polyward_client.trainer.schedule import PRIVATE
 from polyward_client.trainer.side import SideInputs, by_task
 from polyward_client.trainer.tasks import kinds_of
 from polyward_client.trainer.topology.edges import joints_of, site_graph
 from polyward_client.trainer.topology.flow import Flow, Outputs, Situation, Truth
 from polyward_shared.problems import Problem
-from polyward_shared.schema import BRANCHES, ENCODER, Named, Schema, group_of
+from polyward_shared.schema import ENCODER, PRECISION, STATISTICS, Named, Schema, group_of
 from polyward_shared.states import Arrays
 from polyward_shared.study import Study
 from polyward_shared.topologies import Topology
+
+ANSWERS = ("head", "early", "importance")  # of a branch: what only its own task can use
 
 
 class MultiTaskModel(nn.Module):
@@ -45,7 +49,9 @@ class MultiTaskModel(nn.Module):
         self.kinds = kinds_of(study, tasks, partial)
         pyramid, graph = pyramid_of(study, allowed), site_graph(study, tasks, topology)
         self.encoder = build_encoder(study, allowed)
-        self.idle = {f"{ENCODER}.{name}" for name, _ in self.encoder.named_parameters() if name not in pyramid.used}
+        self.private = build_encoder(study, allowed, name=PRIVATE) if study.sharing.private_encoder else None
+        unused = {name for name, _ in self.encoder.named_parameters()} - pyramid.used
+        self.idle = {f"{encoder}.{name}" for encoder in (ENCODER, PRIVATE) for name in unused}
         self.branches = nn.ModuleDict(
             {
                 name: build_branch(study, kind, pyramid, joints_of(study, name, graph, self.kinds, pyramid))
@@ -55,6 +61,7 @@ class MultiTaskModel(nn.Module):
         self.interaction = Flow(study, graph, self.kinds, pyramid)
         self.balancer = Balancer(study.balancer, tasks, {name: study.tasks[name].weight for name in tasks})
         self.input_adapter = SideInputs(study, tasks)
+        self.batch_norms = tuple(batch_norms(self).values())
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -62,7 +69,14 @@ class MultiTaskModel(nn.Module):
 
     def forward(self, x: Tensor, wanted: Sequence[str] | None = None, side: Tensor | None = None) -> dict[str, Tensor]:
         """Images [batch, channels, *spatial] -> one output for each wanted task, all when absent."""
-        return self.answer(self.encoder(x), tuple(x.shape[2:]), wanted, side=side).final
+        return self.answer(self.pyramid(x), tuple(x.shape[2:]), wanted, side=side).final
+
+    def pyramid(self, x: Tensor) -> list[Tensor]:
+        """The features that branches see: the encoder's, at every level followed by those of the private one."""
+        levels: list[Tensor] = self.encoder(x)
+        if self.private is None:
+            return levels
+        return [torch.cat(pair, 1) for pair in zip(levels, self.private(x), strict=True)]
 
     def answer(
         self,
@@ -95,7 +109,7 @@ def site_model(study: Study, tasks: Sequence[str], site: Site) -> MultiTaskModel
 
 
 def parts(model: MultiTaskModel) -> dict[str, list[nn.Parameter]]:
-    """Parameters by part: `encoder`, `branches.<task>`, `interaction`. Disjoint, and all that can learn."""
+    """Parameters by part: `encoder`, `private`, `branches.<task>`, `interaction`. Disjoint, and all that can learn."""
     found: dict[str, list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if name not in model.idle:
@@ -104,19 +118,45 @@ def parts(model: MultiTaskModel) -> dict[str, list[nn.Parameter]]:
 
 
 def shared_parameters(model: MultiTaskModel, study: Study) -> dict[str, nn.Parameter]:
-    """The parameters that may cross. Buffers never do, nor what no gradient reaches: it never changes."""
-    with_branches = study.sharing.branches == "task"
-    return {
-        name: parameter
-        for name, parameter in model.named_parameters()
-        if name not in model.idle
-        and (group_of(name) == ENCODER or (with_branches and group_of(name).startswith(f"{BRANCHES}.")))
-    }
+    """The parameters that cross. Buffers never do as they are, nor what no gradient reaches: it never changes.
+
+    Where each site keeps an encoder of its own, and decoders learn from those of other tasks, the last layers of
+    branches stay: they fit one task's classes, and nobody else could learn from them.
+    """
+    groups, entries = study.groups(model.tasks), entries_of(model.encoder)
+    answers_stay = study.aggregation.rule == "fedhca2"
+    found: dict[str, nn.Parameter] = {}
+    for name, parameter in model.named_parameters():
+        if group_of(name) == ENCODER:
+            crosses = name not in model.idle and _crosses(entries[name.removeprefix(f"{ENCODER}.")], study)
+        else:
+            crosses = group_of(name) in groups and not (answers_stay and name.split(".")[2] in ANSWERS)
+        if crosses:
+            found[name] = parameter
+    return found
+
+
+def _crosses(entry: Entry, study: Study) -> bool:
+    """Whether a parameter of the encoder is the study's or the site's own: FedBN (Li et al., arXiv 2102.07623)."""
+    if entry.kind == "affine":
+        return study.sharing.norm_affine == "shared" or (study.sharing.norm_affine == "auto" and not entry.batch)
+    return entry.kind == "weight"
 
 
 def shared_arrays(model: MultiTaskModel, study: Study) -> Arrays:
-    """Copies of the arrays that may cross, in the order of the schema."""
+    """Copies of the arrays that cross, in the order of the schema.
+
+    Running statistics cross as raw moments. How sure a site is of the encoder's values only a round can tell: ones.
+    """
+    groups = study.groups(model.tasks)
     arrays = {name: _copied(parameter) for name, parameter in shared_parameters(model, study).items()}
+    if PRECISION in groups:
+        arrays |= {
+            f"{PRECISION}.{name}": np.ones_like(value) for name, value in arrays.items() if group_of(name) == ENCODER
+        }
+    if STATISTICS in groups:
+        moments = moments_of(model.encoder)
+        arrays |= {f"{STATISTICS}.{ENCODER}.{name}": _copied(value) for name, value in moments.items()}
     return {spec.name: arrays[spec.name] for spec in Schema.of(arrays).arrays}
 
 
@@ -127,10 +167,20 @@ def personal_arrays(model: MultiTaskModel, study: Study) -> Arrays:
 
 
 def load_shared(model: MultiTaskModel, study: Study, arrays: Named) -> None:
-    """Puts a received state into the model. Raises `Refused` unless it fits the schema exactly."""
-    current = shared_parameters(model, study)
-    Schema(Schema.of({name: _shape_of(p) for name, p in current.items()}).arrays).check(arrays)
-    _load(current, arrays)
+    """Puts a received state into the model, but for precisions. Raises `Refused` unless it fits the schema exactly."""
+    Schema.of(shared_arrays(model, study)).check(arrays)
+    load_encoder(model.encoder, arrays)
+    _load({name: p for name, p in shared_parameters(model, study).items() if group_of(name) != ENCODER}, arrays)
+
+
+def load_encoder(encoder: nn.Module, arrays: Named) -> None:
+    """Puts those of the arrays that are the encoder's into it; what is not among them stays."""
+    own = {f"{ENCODER}.{name}": value for name, value in encoder.state_dict(keep_vars=True).items()}
+    _load({name: value for name, value in own.items() if name in arrays}, arrays)
+    moments = {name: value for name, value in arrays.items() if group_of(name) == STATISTICS}
+    if moments:
+        start = f"{STATISTICS}.{ENCODER}."
+        load_moments(encoder, {name.removeprefix(start): _tensor(value) for name, value in moments.items()})
 
 
 def load_personal(model: MultiTaskModel, study: Study, arrays: Named) -> None:
@@ -155,18 +205,30 @@ def load_personal(model: MultiTaskModel, study: Study, arrays: Named) -> None:
 
 def personal_names(model: MultiTaskModel, study: Study) -> set[str]:
     """Everything else: the same encoder's idle parameters start equal everywhere and need no keeping."""
-    return set(model.state_dict()) - shared_parameters(model, study).keys() - model.idle
+    names = set(model.state_dict()) - shared_parameters(model, study).keys() - model.idle
+    if STATISTICS in study.groups(model.tasks):
+        entries = entries_of(model.encoder)
+        names -= {f"{ENCODER}.{name}" for name, entry in entries.items() if entry.kind == "statistic"}
+    return names
 
 
 def schema_of(model: MultiTaskModel, study: Study) -> Schema:
-    """What may cross."""
-    return Schema.of(shared_arrays(model, study))
+    """What may cross. Raises `Problem` where the study wants something to cross that this model does not have."""
+    schema = Schema.of(shared_arrays(model, study))
+    if missing := sorted(study.groups(model.tasks) - schema.groups.keys()):
+        raise Problem(
+            "the study",
+            f"wants {', '.join(missing)} to cross, but the model has no such values",
+            expected="an encoder whose batch norms have running statistics, and branches with layers before the last",
+            remedy="correct sharing or aggregation of the study, or take another encoder",
+        )
+    return schema
 
 
 def _load(current: Mapping[str, Tensor], arrays: Named) -> None:
     with torch.no_grad():
         for name, value in current.items():
-            value.copy_(torch.from_numpy(np.array(arrays[name], np.float32)))
+            value.copy_(_tensor(arrays[name]))
 
 
 def _copied(value: Tensor) -> NDArray[np.float32]:
@@ -174,8 +236,8 @@ def _copied(value: Tensor) -> NDArray[np.float32]:
     return array
 
 
-def _shape_of(value: Tensor) -> NDArray[np.float32]:
-    return np.empty(tuple(value.shape), np.float32)
+def _tensor(array: NDArray[np.float32]) -> Tensor:
+    return torch.from_numpy(np.array(array, np.float32))
 
 
 def _tasks_of(names: Mapping[str, object]) -> list[str]:

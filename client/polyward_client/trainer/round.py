@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from numpy.typing import NDArray
 
 from polyward_client.port.interface import Progress, Watcher
-from polyward_client.trainer.balance.cut import Backward, backward, leaves
 from polyward_client.trainer.dataset import (
     Batch,
     Dataset,
+    Indices,
+    endless_batches,
     epoch_batches,
     varied,
     windows,
 )
 from polyward_client.trainer.evaluate import evaluate
 from polyward_client.trainer.journal import Epoch, Tally
-from polyward_client.trainer.losses import task_losses
-from polyward_client.trainer.model import MultiTaskModel, parts
+from polyward_client.trainer.model import MultiTaskModel, parts, shared_parameters
 from polyward_client.trainer.optimise import build_optimiser
-from polyward_client.trainer.schedule import Phase, final_phases, round_phases
-from polyward_client.trainer.topology.flow import Truth
+from polyward_client.trainer.precision import Squares
+from polyward_client.trainer.schedule import Phase, final_phases, join_phases, round_phases
+from polyward_client.trainer.step import Dice, train_step
+from polyward_client.trainer.terms import Terms, contrast_of, pull_of
 from polyward_shared.messages import Metric, Stage
 from polyward_shared.problems import Code, Refused
-from polyward_shared.schema import BRANCHES, ENCODER
+from polyward_shared.schema import ENCODER, PRECISION, group_of
 from polyward_shared.seeds import seed_for
 from polyward_shared.study import Study
-
-PRECISIONS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,46 +48,65 @@ class Run:
     watch: Watcher = lambda progress: None
     journal: Callable[[Epoch], None] = lambda epoch: None
     cancelled: Callable[[], bool] = lambda: False
+    pull: float = 0.0  # how strongly the parameters are drawn to `received`: FedProx, Ditto
+    received: Mapping[str, NDArray[np.float32]] | None = None  # shared arrays
+    previous: Mapping[str, NDArray[np.float32]] | None = None  # the site's own encoder after its last round: MOON
+    joins: bool = False  # the site's first round is later than round 1: its branches catch up first
+    before: Stage | None = Stage.RECEIVED  # the names of the figures; None: there are none before training
+    after: Stage = Stage.TRAINED
+    final: Stage = Stage.FINAL
 
 
 @dataclass(frozen=True, slots=True)
-class Dice:
-    """The two sources of chance in an epoch: numbers for batches and balancer, and noise on the device for dropout."""
+class Trained:
+    """What came of a round or of the final tuning, besides the model."""
 
-    generator: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
-    noise: torch.Generator | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Stepped:
-    """What a step or one of its batches found: the loss of each present task, and how gradients stood together."""
-
-    losses: dict[str, Tensor]
-    backward: Backward
+    metrics: list[Metric]
+    steps: int  # of the optimisers
+    precision: dict[str, NDArray[np.float32]]  # by shared name, if the study's rule asks for it
 
 
-def train_round(model: MultiTaskModel, data: Dataset, run: Run) -> list[Metric]:
-    """Trains `model` in place by the study's schedule; figures before and after, in rounds where they are due."""
+def train_round(model: MultiTaskModel, data: Dataset, run: Run) -> Trained:
+    """Trains `model` in place by the study's schedule; figures before and after, in rounds where they are due.
+
+    The model holds what was received.
+    """
     rows: list[Metric] = []
     study = run.study
+    terms = replace(terms_of(model, run), squares=_squares(model, run))
     due = run.round % study.evaluation.every == 0 or run.round >= study.rounds
-    if due:
-        rows += _measured(model, data, run, Stage.RECEIVED)
+    if due and run.before is not None:
+        rows += _measured(model, data, run, run.before)
     awake = [task for task in model.tasks if not resting(model, task)]
-    for phase in round_phases(study.training, run.round, study.rounds):
-        train_phase(model, data, run, phase, tasks=awake)
+    phases = round_phases(study.training, run.round, study.rounds)
+    if run.joins:
+        phases = (*join_phases(study.training), *phases)
+    steps = sum(train_phase(model, data, run, phase, awake, terms) for phase in phases)
     if due:
-        after = _measured(model, data, run, Stage.TRAINED)
+        after = _measured(model, data, run, run.after)
         note_progress(model, after, awake)
         rows += after
-    return rows
+    return Trained(rows, steps, terms.squares.arrays() if terms.squares is not None else {})
 
 
-def finish_round(model: MultiTaskModel, data: Dataset, run: Run) -> list[Metric]:
-    """The final tuning of the branches, those that rested included, and its figures."""
-    for phase in final_phases(run.study.training):
-        train_phase(model, data, run, phase)
-    return _measured(model, data, run, Stage.FINAL)
+def finish_round(model: MultiTaskModel, data: Dataset, run: Run) -> Trained:
+    """The final tuning, of branches that rested too, and its figures."""
+    terms = terms_of(model, run)
+    steps = sum(train_phase(model, data, run, phase, terms=terms) for phase in final_phases(run.study.training))
+    return Trained(_measured(model, data, run, run.final), steps, {})
+
+
+def terms_of(model: MultiTaskModel, run: Run) -> Terms:
+    """What the study adds to the losses, once for a round."""
+    pull = pull_of(model, run.pull, run.received)
+    return Terms(pull, contrast_of(model, run.study.training, run.received, run.previous))
+
+
+def _squares(model: MultiTaskModel, run: Run) -> Squares | None:
+    if run.study.aggregation.rule != "precision":
+        return None
+    shared = shared_parameters(model, run.study).items()
+    return Squares({f"{PRECISION}.{name}": parameter for name, parameter in shared if group_of(name) == ENCODER})
 
 
 def resting(model: MultiTaskModel, task: str) -> bool:
@@ -107,32 +126,34 @@ def note_progress(model: MultiTaskModel, rows: Sequence[Metric], tasks: Sequence
 
 
 def train_phase(
-    model: MultiTaskModel, data: Dataset, run: Run, phase: Phase, tasks: Sequence[str] | None = None
-) -> None:
-    """The epochs of one phase, with optimisers of its own; parts without a rate do not change by a bit."""
-    training, image = run.study.training, run.study.image
+    model: MultiTaskModel,
+    data: Dataset,
+    run: Run,
+    phase: Phase,
+    tasks: Sequence[str] | None = None,
+    terms: Terms | None = None,
+) -> int:
+    """The epochs of one phase, with optimisers of its own; parts without a rate do not change by a bit.
+
+    Returns how many steps moved something.
+    """
     optimisers = optimisers_of(model, phase, run)
     freeze(model, moving=set(optimisers))
     scaler = torch.amp.GradScaler(run.device.type, enabled=run.device.type == "cuda" and run.precision == "float16")
+    epoch_of, steps = _epochs(data, run, phase), 0
     for epoch in range(1, phase.epochs + 1):
         seed = seed_for(run.study.seed, "batches", run.site, run.round, phase.name, epoch)
         dice = Dice(np.random.default_rng(seed), torch.Generator(run.device).manual_seed(seed))
-        tally, waiting = Tally(), list[Batch]()
-        groups = next(iter(data.groups.values()), None)
-        for places in epoch_batches(data.cases("train"), training.batch, dice.generator, groups):
-            if run.cancelled():
-                raise Refused(Code.CANCELLED, f"in phase {phase.name}, epoch {epoch}")
-            batch = _only(data.batch(places, run.device), tasks)
-            if image.window is not None:
-                batch = windows(batch, model.kinds, image.window, dice.generator)
-            if training.augmentation != "none":
-                batch = varied(batch, model.kinds, training.augmentation, dice.generator)
-            waiting.append(batch)
-            if len(waiting) == training.accumulate:
-                tally.add(train_step(model, waiting, run, optimisers, scaler, dice))
-                waiting = []
-        if waiting:
-            tally.add(train_step(model, waiting, run, optimisers, scaler, dice))
+        tally = Tally()
+        for batches in _together(epoch_of(dice.generator), run.study.training.accumulate):
+            prepared = []
+            for places in batches:
+                if run.cancelled():
+                    raise Refused(Code.CANCELLED, f"in phase {phase.name}, epoch {epoch}")
+                prepared.append(_prepared(model, data, run, places, dice, tasks))
+            stepped = train_step(model, prepared, run, optimisers, scaler, dice, terms)
+            tally.add(stepped)
+            steps += stepped.moved
         model.balancer.end_epoch()
         found = tally.epoch(run.round, phase.name, epoch, _references(model))  # the one wait for the device
         if not all(np.isfinite(loss) for loss in found.losses.values()):
@@ -140,102 +161,38 @@ def train_phase(
         run.journal(found)
         run.watch(Progress(phase=phase.name, epoch=epoch, epochs=phase.epochs, loss=found.mean_loss))
     freeze(model, moving=set(parts(model)))
+    return steps
 
 
-def train_step(
-    model: MultiTaskModel,
-    batches: Sequence[Batch],
-    run: Run,
-    optimisers: dict[str, torch.optim.Optimizer],
-    scaler: torch.amp.GradScaler | None = None,
-    dice: Dice | None = None,
-) -> Stepped:
-    """Forward, losses and backward for each batch, then one step for each moving part that has a gradient.
-
-    A branch without a label in these batches does not move: weight decay and momentum would move it without a reason.
-    """
-    scaler, dice = scaler or torch.amp.GradScaler(run.device.type, enabled=False), dice or Dice()
-    stepped = [_backward(model, batch, run, optimisers, scaler, dice, share=1 / len(batches)) for batch in batches]
-    moved = False
-    taught = {task for each in stepped for task in each.losses}
-    for part, optimiser in optimisers.items():
-        parameters = optimiser.param_groups[0]["params"]
-        absent = part.startswith(f"{BRANCHES}.") and part.removeprefix(f"{BRANCHES}.") not in taught
-        if not absent and any(parameter.grad is not None for parameter in parameters):
-            scaler.unscale_(optimiser)
-            nn.utils.clip_grad_norm_(parameters, run.study.training.gradient_clip)
-            scaler.step(optimiser)
-            moved = True
-        optimiser.zero_grad(set_to_none=True)
-    if moved:  # all tasks of these batches may rest, and a scaler that saw no gradient cannot update
-        scaler.update()
-    if model.balancer.wants_after and taught:
-        with torch.no_grad():
-            model.balancer.after(_losses(model, model.encoder(batches[-1].images), batches[-1], run, dice))
-    return _joined(stepped)
+def _prepared(
+    model: MultiTaskModel, data: Dataset, run: Run, places: Indices, dice: Dice, tasks: Sequence[str] | None
+) -> Batch:
+    """The batch of these images as the study wants it, without the labels of resting tasks."""
+    training, image = run.study.training, run.study.image
+    batch = _only(data.batch(places, run.device), tasks)
+    if image.window is not None:
+        batch = windows(batch, model.kinds, image.window, dice.generator)
+    if training.augmentation != "none":
+        batch = varied(batch, model.kinds, training.augmentation, dice.generator)
+    return batch
 
 
-def _joined(stepped: Sequence[Stepped]) -> Stepped:
-    """The mean loss of each task over the batches that have it; weights and gradients of the last of them."""
-    found = [each for each in stepped if each.losses] or list(stepped)
-    several: dict[str, list[Tensor]] = {}
-    for each in found:
-        for task, loss in each.losses.items():
-            several.setdefault(task, []).append(loss)
-    losses = {task: torch.stack(some).mean() if len(some) > 1 else some[0] for task, some in several.items()}
-    return Stepped(losses, found[-1].backward)
+def _together(batches: Iterator[Indices], size: int) -> Iterator[list[Indices]]:
+    """So many batches at a time; the last may be fewer."""
+    while some := list(islice(batches, size)):
+        yield some
 
 
-def _backward(
-    model: MultiTaskModel,
-    batch: Batch,
-    run: Run,
-    optimisers: dict[str, torch.optim.Optimizer],
-    scaler: torch.amp.GradScaler,
-    dice: Dice,
-    *,
-    share: float,
-) -> Stepped:
-    """The cut: branches on leaves of the pyramid, each task's gradient there, one pass through the encoder."""
-    with _autocast(run):
-        pyramid = model.encoder(batch.images)
-    cut = leaves(pyramid)
-    losses = _losses(model, cut, batch, run, dice)
-    # from the optimisers: to walk through the model for them takes as long as the balancer
-    moving = {part: optimiser.param_groups[0]["params"] for part, optimiser in optimisers.items()}
-    shared = moving.pop(ENCODER, [])
-    others = [parameter for own in moving.values() for parameter in own]
-    graph = model.interaction.graph
-    scale = float(scaler.scale(torch.ones((), device=run.device))) if scaler.is_enabled() else 1.0
-    found = backward(
-        losses,
-        pyramid,
-        cut,
-        shared,
-        others,
-        model.balancer,
-        dice.generator,
-        space=run.study.balancer.space,
-        scale=scale * share,
-        apart=not graph.into and not graph.interactions,
-    )
-    return Stepped({task: loss.detach() for task, loss in losses.items()}, found)
-
-
-def _losses(model: MultiTaskModel, pyramid: list[Tensor], batch: Batch, run: Run, dice: Dice) -> dict[str, Tensor]:
-    if not batch.counts:
-        return {}
-    truths = {task: Truth(target, batch.labelled[task]) for task, target in batch.targets.items()}
-    with _autocast(run):
-        outputs = model.answer(
-            pyramid,
-            tuple(batch.images.shape[2:]),
-            tuple(batch.counts),
-            side=batch.side,
-            truths=truths,
-            noise=dice.noise,
-        )
-    return task_losses(model, outputs, batch)
+def _epochs(data: Dataset, run: Run, phase: Phase) -> Callable[[np.random.Generator], Iterator[Indices]]:
+    """The batches of the next epoch: every image once, in an order drawn from the epoch's generator, or, where the
+    study gives an epoch a number of steps, as many batches as they take, on from where the epoch before stopped."""
+    training, places = run.study.training, data.cases("train")
+    groups = next(iter(data.groups.values()), None)
+    if not training.steps:
+        return lambda generator: epoch_batches(places, training.batch, generator, groups)
+    seed = seed_for(run.study.seed, "passes", run.site, run.round, phase.name)
+    passes = endless_batches(places, training.batch, np.random.default_rng(seed), groups)
+    return lambda generator: islice(passes, training.steps * training.accumulate)
 
 
 def _only(batch: Batch, tasks: Sequence[str] | None) -> Batch:
@@ -278,9 +235,3 @@ def _references(model: MultiTaskModel) -> dict[str, float]:
 def _measured(model: MultiTaskModel, data: Dataset, run: Run, stage: Stage) -> list[Metric]:
     run.watch(Progress(phase=f"measuring ({stage})"))
     return evaluate(model, data, run.study, run.device, stage=stage, minimum=run.minimum)
-
-
-def _autocast(run: Run) -> AbstractContextManager[object]:
-    if run.device.type != "cuda" or run.precision not in PRECISIONS:
-        return nullcontext()
-    return torch.autocast("cuda", PRECISIONS[run.precision])

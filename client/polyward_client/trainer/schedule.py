@@ -4,6 +4,10 @@ FedRep (Collins et al., arXiv 2102.07078, algorithm 1): first the branches on th
 for those branches, and the branches once more at the end. FedPer (Arivazhagan et al., arXiv 1912.00818): everything
 together. FedBABU (Oh et al., arXiv 2106.06042): the encoder alone, for branches that stay as the study's seed made
 them, and those after the last round. Across the rounds both learning rates follow `rate_schedule`.
+
+A site's private encoder moves in every phase, with the encoder's rate: in FENDA (Tavakoli et al., arXiv 2309.16825) it
+is trained whenever the shared one is, and it is as personal as the branches, so where they are fitted to what was
+received, or tuned at the end, it is too.
 """
 
 from __future__ import annotations
@@ -15,7 +19,8 @@ from typing import Literal
 from polyward_shared.schema import ENCODER
 from polyward_shared.training import Training
 
-Trainable = Literal["encoder", "personal"]
+PRIVATE = "private"
+Trainable = Literal["encoder", "private", "personal"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +32,10 @@ class Phase:
     rates: dict[Trainable, float]
 
     def rate(self, part: str) -> float | None:
-        """The learning rate of `encoder`, `branches.<task>` or `interaction`; None while it stands still."""
-        return self.rates.get("encoder" if part == ENCODER else "personal")
+        """The learning rate of `encoder`, `private`, `branches.<task>` or `interaction`; None while it stands still."""
+        if part == ENCODER:
+            return self.rates.get("encoder")
+        return self.rates.get("private" if part == PRIVATE else "personal")
 
 
 def rate_factor(training: Training, round: int, rounds: int) -> float:
@@ -58,15 +65,34 @@ def round_phases(training: Training, round: int = 1, rounds: int = 1) -> tuple[P
     match training.schedule:
         case "fedrep":
             return (
-                Phase("branches", training.branch_epochs, {"personal": personal}),
-                Phase("encoder", training.epochs, {"encoder": encoder}),
+                Phase("branches", training.branch_epochs, {"private": encoder, "personal": personal}),
+                Phase("encoder", training.epochs, {"encoder": encoder, "private": encoder}),
             )
         case "fedbabu":
-            return (Phase("encoder", training.epochs, {"encoder": encoder}),)
+            return (Phase("encoder", training.epochs, {"encoder": encoder, "private": encoder}),)
         case "fedper":
-            return (Phase("together", training.epochs, {"encoder": encoder, "personal": personal}),)
+            rates: dict[Trainable, float] = {"encoder": encoder, "private": encoder, "personal": personal}
+            return (Phase("together", training.epochs, rates),)
+
+
+def join_phases(training: Training) -> tuple[Phase, ...]:
+    """Before a site's first round, where the others are ahead of it: what is personal, at its full rates.
+
+    Otherwise the gradients of branches that have learnt nothing would spoil an encoder that has. Branches that stand
+    still until the end, as FedBABU's do, have nothing to catch up with.
+    """
+    if training.schedule == "fedbabu":
+        return ()
+    return (Phase("join", training.join_epochs, _personal(training)),)
 
 
 def final_phases(training: Training) -> tuple[Phase, ...]:
-    """After the last round: the branches on the last encoder, at their full rate."""
-    return (Phase("final", training.final_epochs, {"personal": training.branch_learning_rate}),)
+    """After the last round, at the full rates: what is personal on the last encoder, or that encoder too."""
+    rates = _personal(training)
+    if training.final_parts == "all":
+        rates["encoder"] = training.learning_rate
+    return (Phase("final", training.final_epochs, rates),)
+
+
+def _personal(training: Training) -> dict[Trainable, float]:
+    return {"private": training.learning_rate, "personal": training.branch_learning_rate}

@@ -2,8 +2,9 @@
 
 It keeps images and model in memory between rounds. Every answer depends on the order, the images and the vault alone,
 so the same order gives the same bytes, whatever ran before. The order of writing makes `kill -9` harmless: first the
-vault's entry of the round, then the update, then the record that says the round is done. Without that record the round
-is trained again from the entry of the round *before*, and repeats itself.
+vault's entry of the round, with the models that are trained beside the federated one, then the update, then the record
+that says the round is done. Without that record the round is trained again from the entry of the round *before*, and
+repeats itself.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +28,16 @@ from safetensors import SafetensorError
 from polyward_client.approvals import Approval, read_approval
 from polyward_client.port.interface import Description, Done, Progress, Watcher, Work
 from polyward_client.site import Site
+from polyward_client.trainer.beside import (
+    Turn,
+    chosen,
+    encoder_of,
+    first_state,
+    judged,
+    kept_figures,
+    state_of,
+    work_beside,
+)
 from polyward_client.trainer.dataset import Dataset, load_dataset
 from polyward_client.trainer.journal import write_epoch
 from polyward_client.trainer.manifest import Census, census, read_manifest
@@ -35,13 +46,14 @@ from polyward_client.trainer.model import (
     load_personal,
     load_shared,
     personal_arrays,
+    personal_names,
     shared_arrays,
     site_model,
 )
 from polyward_client.trainer.round import Run, finish_round, fit_statistics, train_round
 from polyward_client.trainer.spool import Spool
-from polyward_client.trainer.vault import Vault
-from polyward_shared.messages import Metric
+from polyward_client.trainer.vault import Vault, side_by_side, taken_apart
+from polyward_shared.messages import Kept, Metric
 from polyward_shared.problems import Code, Problem, Refused
 from polyward_shared.states import Arrays, read_state
 
@@ -62,7 +74,7 @@ class _Prepared:
     counts: Census
     data: Dataset
     model: MultiTaskModel
-    start: Arrays  # the personal arrays before the first round
+    start: Arrays  # the whole first state
     stamp: tuple[int, int]
 
 
@@ -116,13 +128,13 @@ class LocalTrainer:
     def _work(self, work: Work, watch: Watcher, spool: Spool, *, final: bool) -> Done:
         began = time.monotonic()
         prepared = self._ready(work.study, watch)
-        approval, model = prepared.approval, prepared.model
+        model, study = prepared.model, prepared.approval.study
+        received = self._received(work, prepared.approval)
         vault = Vault(self.site.vault, work.study)
-        load_shared(model, approval.study, self._received(work, approval))
         entry = vault.latest_before(work.round + 1 if final else work.round)
-        load_personal(model, approval.study, vault.arrays(entry) if entry else prepared.start)
+        last = taken_apart(vault.arrays(entry)) if entry else {}
         run = Run(
-            study=approval.study,
+            study=study,
             site=self.site.name,
             round=work.round,
             device=self.device,
@@ -131,28 +143,63 @@ class LocalTrainer:
             watch=watch,
             journal=partial(write_epoch, self.site.state / "training" / f"{work.study}.jsonl"),
             cancelled=self._cancelled.is_set,
+            pull=study.training.proximal,
+            received=received,
+            previous=last.get("previous"),
+            joins=entry is None and work.round > 1,
         )
-        metrics = finish_round(model, prepared.data, run) if final else train_round(model, prepared.data, run)
-        shared, personal = shared_arrays(model, approval.study), personal_arrays(model, approval.study)
-        stamp = {"round": work.round, "state_digest": work.state_digest, "tasks": approval.tasks}
-        if final:
-            vault.keep_final({**shared, **personal}, **stamp)  # type: ignore[arg-type]
-            update = None
-        else:
-            vault.keep(personal, **stamp)  # type: ignore[arg-type]
-            update = spool.keep_update(shared, work.round, work.state_digest)
-        done = self._done(prepared, metrics, update, time.monotonic() - began)
+        load_shared(model, study, received)
+        personal = personal_names(model, study)
+        load_personal(model, study, last.get("federated", {n: a for n, a in prepared.start.items() if n in personal}))
+        done = (self._finished if final else self._trained)(work, prepared, run, last, vault, spool)
+        done = done.model_copy(update={"seconds": time.monotonic() - began})
         spool.keep_done(done, work.round, work.state_digest, final=final)
         return done
 
-    def _done(self, prepared: _Prepared, metrics: list[Metric], update: Path | None, seconds: float) -> Done:
-        return Done(
-            samples=prepared.counts.samples,
-            counts=_train_counts(prepared.approval, prepared.counts),
-            metrics=tuple(metrics),
-            update=str(update) if update else None,
-            seconds=seconds,
+    def _trained(
+        self, work: Work, prepared: _Prepared, run: Run, last: Mapping[str, Arrays], vault: Vault, spool: Spool
+    ) -> Done:
+        """A round of every model, from the federated one that is loaded; what stays, then what leaves, is written."""
+        approval, model = prepared.approval, prepared.model
+        trained = train_round(model, prepared.data, run)
+        update = {**shared_arrays(model, approval.study), **trained.precision}
+        models = {"federated": personal_arrays(model, approval.study)}
+        if approval.study.training.contrast:
+            models["previous"] = encoder_of(state_of(model))
+        turns = self._beside(prepared, run, last, final=False)
+        models |= {name: turn.state for name, turn in turns.items()}
+        vault.keep(side_by_side(models), round=work.round, state_digest=work.state_digest, tasks=approval.tasks)
+        path = spool.keep_update(update, work.round, work.state_digest)
+        rows = [*trained.metrics, *(row for turn in turns.values() for row in turn.metrics)]
+        return _done(prepared, rows, update=str(path), steps=trained.steps)
+
+    def _finished(
+        self, work: Work, prepared: _Prepared, run: Run, last: Mapping[str, Arrays], vault: Vault, spool: Spool
+    ) -> Done:
+        """The final tuning of every model, and the choice among them; the chosen ones stay, and the federated one."""
+        approval, model = prepared.approval, prepared.model
+        trained = finish_round(model, prepared.data, run)
+        figures = judged(model, prepared.data, run) if approval.models else {}
+        federated = Turn(state_of(model), trained.metrics, figures)
+        turns: dict[Kept, Turn] = {"federated": federated, **self._beside(prepared, run, last, final=True)}
+        judgements = {name: turn.judged for name, turn in turns.items()}
+        kept = chosen(approval, judgements, self.site.file.policy.keeps)
+        wanted = {"federated", *kept.values()}
+        vault.keep_final(
+            side_by_side({name: turn.state for name, turn in turns.items() if name in wanted}),
+            round=work.round,
+            state_digest=work.state_digest,
+            tasks=approval.tasks,
+            kept=kept,
         )
+        rows = [row for turn in turns.values() for row in turn.metrics]
+        return _done(prepared, [*rows, *kept_figures(rows, kept)], kept=kept)
+
+    def _beside(self, prepared: _Prepared, run: Run, last: Mapping[str, Arrays], *, final: bool) -> dict[Kept, Turn]:
+        """The turns of the personal models, each from its last state; without one, from the study's first."""
+        names = [name for name in prepared.approval.models if name != "federated"]
+        begun = {name: last.get(name) or first_state(prepared.start, run) for name in names}
+        return {name: work_beside(prepared.model, prepared.data, run, name, begun[name], final=final) for name in names}
 
     def _ready(self, study: str, watch: Watcher) -> _Prepared:
         info = self.site.manifest.stat() if self.site.manifest.exists() else None
@@ -172,8 +219,7 @@ class LocalTrainer:
         data = load_dataset(manifest, approval.study, loaded=loaded, folder=folder).moved(self.device)
         model = site_model(approval.study, approval.tasks, self.site).to(self.device)
         fit_statistics(model, data)
-        start = personal_arrays(model, approval.study)
-        self._prepared = _Prepared(approval, census(manifest, approval.study), data, model, start, stamp)
+        self._prepared = _Prepared(approval, census(manifest, approval.study), data, model, state_of(model), stamp)
         return self._prepared
 
     def _approval(self, study: str) -> Approval:
@@ -231,6 +277,25 @@ def device_name(device: torch.device, threads: int) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def _done(
+    prepared: _Prepared,
+    rows: Sequence[Metric],
+    *,
+    update: str | None = None,
+    steps: int = 0,
+    kept: Mapping[str, Kept] | None = None,
+) -> Done:
+    return Done(
+        samples=prepared.counts.samples,
+        counts=_train_counts(prepared.approval, prepared.counts),
+        metrics=tuple(rows),
+        update=update,
+        seconds=0.0,
+        steps=steps,
+        kept=dict(kept or {}),
+    )
 
 
 def _train_counts(approval: Approval, counts: Census) -> dict[str, int]:

@@ -1,5 +1,8 @@
 """What stays at the site: one file per round with the personal arrays, and one for the finished study.
 
+A file holds several models side by side: the federated one's arrays under their own names, those of the models that
+are trained beside it under `alone.` and `ditto.`, and under `previous.` the encoder that the site gave last.
+
 A file is whole or absent, and carries a digest of its content. A damaged one is never passed over in silence: going on
 from an older round is a person's decision.
 """
@@ -7,27 +10,34 @@ from an older round is a person's decision.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from polyward_shared.messages import Kept
 from polyward_shared.problems import Problem
 from polyward_shared.states import Arrays, read_stamp, read_state, write_state
 
 KEPT_ROUNDS = 3
 FINAL = "final.safetensors"
+BESIDE = ("alone", "ditto", "previous")
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A kept state: of which round, and the digest of the shared state that the round started from."""
+    """A kept state: of which round, and the digest of the shared state that the round started from.
+
+    `kept`, after the end: the model whose arrays answer for each task.
+    """
 
     path: Path
     round: int
     state_digest: str
+    kept: dict[str, Kept] = field(default_factory=dict)
 
 
 class Vault:
@@ -39,13 +49,15 @@ class Vault:
 
     def keep(self, arrays: Arrays, *, round: int, state_digest: str, tasks: tuple[str, ...]) -> None:
         """Writes this round's personal arrays, then removes those that are three rounds older."""
-        self._write(self._path(round), arrays, round, state_digest, tasks)
+        self._write(self._path(round), arrays, round, state_digest, tasks, {})
         for old in self._rounds(below=round)[: -(KEPT_ROUNDS - 1)]:
             self._path(old).unlink()
 
-    def keep_final(self, arrays: Arrays, *, round: int, state_digest: str, tasks: tuple[str, ...]) -> None:
-        """Writes the whole model of the finished study, encoder included."""
-        self._write(self.folder / FINAL, arrays, round, state_digest, tasks)
+    def keep_final(
+        self, arrays: Arrays, *, round: int, state_digest: str, tasks: tuple[str, ...], kept: Mapping[str, Kept]
+    ) -> None:
+        """Writes the whole models of the finished study, encoders included, and which of them each task keeps."""
+        self._write(self.folder / FINAL, arrays, round, state_digest, tasks, kept)
 
     def latest_before(self, round: int) -> Entry | None:
         """The newest entry of an earlier round."""
@@ -63,7 +75,15 @@ class Vault:
             raise _damaged(entry.path)
         return arrays
 
-    def _write(self, path: Path, arrays: Arrays, round: int, state_digest: str, tasks: tuple[str, ...]) -> None:
+    def _write(
+        self,
+        path: Path,
+        arrays: Arrays,
+        round: int,
+        state_digest: str,
+        tasks: tuple[str, ...],
+        kept: Mapping[str, Kept],
+    ) -> None:
         for folder in (self.folder.parent, self.folder):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         stamp = {
@@ -71,6 +91,7 @@ class Vault:
             "round": str(round),
             "state": state_digest,
             "tasks": ",".join(tasks),
+            "kept": json.dumps(kept, sort_keys=True),
             "content": _content(arrays),
         }
         write_state(path, arrays, stamp)
@@ -78,7 +99,7 @@ class Vault:
     def _entry(self, path: Path) -> Entry:
         try:
             stamp = read_stamp(path)
-            entry = Entry(path, int(stamp["round"]), stamp["state"])
+            entry = Entry(path, int(stamp["round"]), stamp["state"], json.loads(stamp["kept"]))
         except (Problem, KeyError, ValueError):
             raise _damaged(path) from None
         if stamp.get("study") != self.study:
@@ -91,6 +112,25 @@ class Vault:
     def _rounds(self, *, below: int) -> list[int]:
         numbers = sorted(int(path.stem.removeprefix("round-")) for path in self.folder.glob("round-*.safetensors"))
         return [number for number in numbers if number < below]
+
+
+def side_by_side(models: Mapping[str, Arrays]) -> Arrays:
+    """The arrays of several models as one state: `federated` and those that `BESIDE` names."""
+    return {
+        name if model == "federated" else f"{model}.{name}": array
+        for model, arrays in models.items()
+        for name, array in arrays.items()
+    }
+
+
+def taken_apart(arrays: Arrays) -> dict[str, Arrays]:
+    """The reverse of `side_by_side`; a model without arrays is absent."""
+    models: dict[str, Arrays] = {}
+    for name, array in arrays.items():
+        first, _, rest = name.partition(".")
+        model, own = (first, rest) if first in BESIDE else ("federated", name)
+        models.setdefault(model, {})[own] = array
+    return models
 
 
 def _damaged(path: Path) -> Problem:

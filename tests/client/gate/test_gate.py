@@ -15,14 +15,15 @@ from flwr.app import Message, RecordDict
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from polyward_client.approvals import Approval, write_approval
 from polyward_client.gate.gate import STATES_KEPT, Gate
 from polyward_client.port.interface import Done, Progress, Watcher, Work
 from polyward_client.site import Site
 from polyward_shared.chain import read_chain
 from polyward_shared.codec import decode, encode
-from polyward_shared.messages import Kind, Metric, Order, Report, Stage
+from polyward_shared.messages import Kept, Kind, Metric, Order, Report, Stage
 from polyward_shared.problems import Code, Problem
-from polyward_shared.schema import Flat
+from polyward_shared.schema import ArraySpec, Flat, Schema
 from polyward_shared.states import write_state
 from polyward_shared.study import Study
 from polyward_shared.wire import read_refusal, read_report
@@ -116,6 +117,20 @@ def test_finish_sends_figures_and_no_arrays(bench: Bench) -> None:
     report = bench.report(replace(TRAIN, kind=Kind.FINISH, round=3))
     assert report.payload == b""
     assert {metric.stage for metric in report.metrics} == {Stage.FINAL}
+    assert (report.steps, report.kept) == (0, {})
+
+
+def test_steps_and_kept_models_leave_and_the_ledger_holds_them(bench: Bench) -> None:
+    assert bench.report(TRAIN).steps == 1
+    bench.trainer.kept = {"mask": "alone"}
+    assert bench.report(replace(TRAIN, kind=Kind.FINISH, round=3)).kept == {"mask": "alone"}
+    assert [(line["steps"], line["kept"]) for line in bench.lines()] == [(1, {}), (0, {"mask": "alone"})]
+
+
+@pytest.mark.parametrize("kept", [{"mask": "ditto"}, {"grade": "alone"}])  # no such model here; no task of this site
+def test_a_word_that_the_study_does_not_foresee_stays(bench: Bench, kept: dict[str, Kept]) -> None:
+    bench.trainer.kept = kept
+    assert bench.code(replace(TRAIN, kind=Kind.FINISH, round=3)) is Code.EGRESS_METRIC
 
 
 def test_a_change_in_bfloat16_on_a_state_that_is_here(tmp_path: Path) -> None:
@@ -228,12 +243,14 @@ class Dishonest(ToyTrainer):
 
     given: dict[str, Any] | None = None
     announced: str | None = None
+    said: dict[str, Any] | None = None  # in place of what else it would tell
 
     def train(self, work: Work, watch: Watcher) -> Done:
         done = super().train(work, watch)
         if self.given is not None and done.update is not None:
             write_state(Path(done.update), self.given, {})
-        return done if self.announced is None else done.model_copy(update={"update": self.announced or None})
+        done = done if self.announced is None else done.model_copy(update={"update": self.announced or None})
+        return done.model_copy(update=self.said or {})
 
 
 def arrays(**changes: Any) -> dict[str, Any]:
@@ -264,6 +281,53 @@ def test_an_update_that_is_not_there(bench: Bench, announced: str, code: Code) -
     trainer.announced = announced
     bench.gate = Gate(bench.site, trainer)
     assert bench.code(TRAIN) is code
+
+
+@pytest.mark.parametrize("said", [{"steps": 2**39}, {"steps": -1}, {"kept": {"mask": "alone"}}])
+def test_numbers_and_words_that_a_round_cannot_have(bench: Bench, said: dict[str, Any]) -> None:
+    trainer = Dishonest(bench.site, 2.0, {"mask": 8})
+    trainer.said = said
+    bench.gate = Gate(bench.site, trainer)
+    assert bench.code(TRAIN) is Code.EGRESS_METRIC
+
+
+def test_a_figure_of_a_model_that_the_study_does_not_have_stays(tmp_path: Path) -> None:
+    study = toy_study(personal={"alone": False})
+    bench = Bench(tmp_path, study)
+    figure = Metric(task="mask", split="test", stage=Stage.ALONE, name="dice", value=0.5, count=8)
+    bench.trainer.metrics = (figure,)
+    assert bench.code(replace(TRAIN, study=study.digest())) is Code.EGRESS_METRIC
+    bench = Bench(tmp_path / "with", STUDY)
+    bench.trainer.metrics = (figure,)
+    assert bench.report(TRAIN).metrics == (figure,)
+
+
+PRECISE = toy_study(aggregation={"rule": "precision"})
+PRECISE_SCHEMA = Schema(
+    (*SCHEMA.arrays, ArraySpec("precision.encoder.w", (2, 3)), ArraySpec("precision.encoder.b", (3,)))
+)
+
+
+@pytest.mark.parametrize(("value", "code"), [(1.0, None), (1.1, Code.EGRESS_NORM), (-1.0, Code.EGRESS_NORM)])
+def test_a_precision_is_one_in_the_mean(tmp_path: Path, value: float, code: Code | None) -> None:
+    bench = Bench(tmp_path, PRECISE)
+    write_approval(bench.site.approved, Approval(PRECISE, ("mask",), PRECISE_SCHEMA))
+    trainer = Dishonest(bench.site, 2.0, {"mask": 8})
+    precision = {"precision.encoder.w": np.full((2, 3), value), "precision.encoder.b": np.ones(3)}
+    trainer.given = arrays() | {name: array.astype(np.float32) for name, array in precision.items()}
+    bench.gate = Gate(bench.site, trainer)
+    base = first_state(PRECISE_SCHEMA)
+    order = replace(
+        TRAIN,
+        study=PRECISE.digest(),
+        state_digest=PRECISE_SCHEMA.state_digest(base),
+        payload=encode("float32", base, None),
+    )
+    if code is None:
+        assert len(bench.report(order).payload) == 4 * PRECISE_SCHEMA.size
+        assert bench.lines()[-1]["norm"] == pytest.approx(float(np.linalg.norm(1 - base[:9])))
+    else:
+        assert bench.code(order) is code
 
 
 def test_figures_that_rest_on_few_cases_stay(bench: Bench) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from pydantic import ValidationError
 
 from polyward_client.port import connect
 from polyward_client.port.connect import RemoteTrainer
@@ -96,13 +98,15 @@ def quiet(_: Progress) -> None:
 
 
 def test_the_remote_trainer_answers_as_the_local_one(site: Site, work: Work, remote: RemoteTrainer) -> None:
-    local = ToyTrainer(site, 2.0, {"mask": 8})
+    local = ToyTrainer(site, 2.0, {"mask": 8}, kept={"mask": "alone"})
     heard: list[Progress] = []
     with Serving(local):
         assert stat.S_IMODE((site.state / SOCKET).stat().st_mode) == 0o600
         assert remote.describe(STUDY.digest()) == local.describe(STUDY.digest())
         assert remote.train(work, heard.append) == local.train(work, quiet)
+        assert remote.train(work, quiet).steps == 1
         assert remote.finish(work, quiet) == local.finish(work, quiet)
+        assert remote.finish(work, quiet).kept == {"mask": "alone"}
         assert heard == [Progress(phase="training", epoch=1, epochs=1)]
         remote.cancel()
         assert local.fail is Code.CANCELLED
@@ -252,10 +256,20 @@ def test_a_trainer_that_never_starts_is_not_waited_for_without_end(
     assert caught.value.code is Code.TRAINER_DIED
 
 
+@pytest.mark.parametrize("said", [{"kept": {"mask": "patient 17"}}, {"steps": "many"}])
+def test_what_the_interface_does_not_foresee_cannot_be_read(said: dict[str, object]) -> None:
+    done = {"samples": 5, "counts": {"mask": 5}, "metrics": [], "update": None, "seconds": 0.1}
+    assert reply_from_bytes(json.dumps({"done": done}).encode()).done == Done.model_validate(done)
+    with pytest.raises(ValidationError):
+        reply_from_bytes(json.dumps({"done": {**done, **said}}).encode())
+
+
 def test_messages_are_the_interfaces_records(work: Work) -> None:
     row = Metric(task="mask", split="test", stage=Stage.FINAL, name="dice", value=0.1, count=5)
     sure = Metric(task="mask", split="test", stage=Stage.FINAL, name="loss", value=0.1, count=5, low=0.05, high=0.2)
-    done = Done(samples=5, counts={"mask": 5}, metrics=(row, sure), update=None, seconds=0.1)
+    done = Done(
+        samples=5, counts={"mask": 5}, metrics=(row, sure), update=None, seconds=0.1, steps=3, kept={"mask": "ditto"}
+    )
     assert to_bytes(Reply(done=done)).count(b'"low"') == 1, "a figure without an interval is as long as before"
     for reply in (Reply(done=done), Reply(progress=Progress(phase="x", loss=None)), Reply(cancelled=True)):
         assert reply_from_bytes(to_bytes(reply)) == reply

@@ -13,8 +13,9 @@ from polyward_client.trainer.dataset import Batch, Dataset, epoch_batches, load_
 from polyward_client.trainer.journal import Epoch
 from polyward_client.trainer.manifest import read_manifest
 from polyward_client.trainer.model import MultiTaskModel, parts
-from polyward_client.trainer.round import Run, optimisers_of, train_phase, train_step
+from polyward_client.trainer.round import Run, optimisers_of, train_phase
 from polyward_client.trainer.schedule import Phase
+from polyward_client.trainer.step import train_step
 from polyward_shared.problems import Refused
 from polyward_shared.seeds import seed_for
 from polyward_shared.study import Study

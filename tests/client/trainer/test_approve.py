@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,11 +82,26 @@ def test_a_topology_that_the_study_cannot_have_is_named_with_the_sites_file(
     assert str(site.path) in str(caught.value)
 
 
-def test_where_branches_are_shared_all_need_the_same_edges(tmp_path: Path) -> None:
-    study = make_study(tasks=NAMES, sharing={"branches": "task"})
+MIXED: dict[str, dict[str, Any]] = {
+    "task": {"sharing": {"branches": "task"}},
+    "taskset": {"sharing": {"branches": "taskset"}},
+    "fedhca2": {"aggregation": {"rule": "fedhca2", "weighting": "uniform"}},
+}
+
+
+@pytest.mark.parametrize("changes", MIXED.values(), ids=MIXED)
+def test_where_branches_are_mixed_all_need_the_same_edges(tmp_path: Path, changes: dict[str, Any]) -> None:
+    study = make_study(tasks=NAMES, **changes)
     with pytest.raises(Problem, match="take the topology out"):
         make_approval(study, sited(tmp_path, OWN["cascaded"]))
     make_approval(study, sited(tmp_path / "without", ""))
+
+
+def test_a_site_cannot_keep_a_model_that_the_study_does_not_train(tmp_path: Path) -> None:
+    site = sited(tmp_path, '[policy]\nkeeps = "alone"')
+    make_approval(make_study(tasks=NAMES), site)
+    with pytest.raises(Problem, match=r"policy\.keeps: found 'alone'; expected a study with personal\.alone = true"):
+        make_approval(make_study(tasks=NAMES, personal={"alone": False, "ditto": 0.1}), site)
 
 
 @pytest.mark.parametrize(

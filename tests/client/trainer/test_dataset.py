@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from polyward_client.trainer.dataset import Dataset, epoch_batches, load_dataset, varied
+from polyward_client.trainer.dataset import Dataset, endless_batches, epoch_batches, load_dataset, varied
 from polyward_client.trainer.manifest import read_manifest
 from polyward_client.trainer.tasks import kinds_of
 from polyward_shared.problems import Problem
@@ -114,3 +114,19 @@ def test_a_case_without_a_label_has_a_blank_target(tmp_path: Path) -> None:
     assert batch.labelled["area"].tolist() == [1, 1, 0, 1, 1, 1]
     assert (batch.targets["area"] > 0).tolist() == [True, True, False, True, True, True]
     assert batch.targets["mask"].flatten(1).any(1).tolist() == [True, True, True, False, True, True]
+
+
+def test_batches_without_end_show_every_image_before_any_again() -> None:
+    batches = endless_batches(np.arange(9), 4, np.random.default_rng(0))
+    passes = [np.concatenate([next(batches), next(batches)]).tolist() for _ in range(3)]  # the rest joins the second
+    assert all(sorted(each) == list(range(9)) for each in passes)
+    assert len({tuple(each) for each in passes}) == 3, "every pass has an order of its own"
+    assert list(endless_batches(np.arange(0), 4, np.random.default_rng(0))) == []
+
+
+def test_batches_without_end_keep_groups_whole() -> None:
+    groups = np.array([0, 0, 0, 1, 1, 2, 2, -1, -1])
+    batches = endless_batches(np.arange(9), 4, np.random.default_rng(0), groups)
+    seen = [next(batches) for _ in range(12)]
+    for number, size in ((0, 3), (1, 2), (2, 2)):
+        assert {int((groups[batch] == number).sum()) for batch in seen} == {0, size}

@@ -19,7 +19,8 @@ from polyward_client.trainer.dataset import load_dataset
 from polyward_client.trainer.journal import Epoch, Tally, read_epochs, write_epoch
 from polyward_client.trainer.manifest import read_manifest
 from polyward_client.trainer.model import MultiTaskModel, personal_arrays, schema_of
-from polyward_client.trainer.round import Run, Stepped, train_round
+from polyward_client.trainer.round import Run, train_round
+from polyward_client.trainer.step import Stepped
 from polyward_client.trainer.trainer import LocalTrainer
 from polyward_shared.states import read_state
 from polyward_shared.study import Study

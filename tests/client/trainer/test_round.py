@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,12 @@ import pytest
 import torch
 
 from polyward_client.port.interface import Progress
-from polyward_client.trainer.dataset import Dataset, load_dataset
+from polyward_client.trainer.dataset import Batch, Dataset, Indices, load_dataset
 from polyward_client.trainer.manifest import read_manifest
 from polyward_client.trainer.model import MultiTaskModel
-from polyward_client.trainer.round import Run, finish_round, optimisers_of, train_phase, train_round, train_step
+from polyward_client.trainer.round import Run, finish_round, optimisers_of, train_phase, train_round
 from polyward_client.trainer.schedule import Phase, final_phases, round_phases
+from polyward_client.trainer.step import train_step
 from polyward_shared.messages import Stage
 from polyward_shared.problems import Code, Refused
 from polyward_shared.study import Study
@@ -45,12 +47,12 @@ def run(study: Study, number: int = 1, **changes: object) -> Run:
 def test_schedules_as_data() -> None:
     training = make_study(training={"branch_learning_rate": 0.5, "branch_epochs": 3, "final_epochs": 2}).training
     assert round_phases(training) == (
-        Phase("branches", 3, {"personal": 0.5}),
-        Phase("encoder", 1, {"encoder": 0.01}),
+        Phase("branches", 3, {"private": 0.01, "personal": 0.5}),
+        Phase("encoder", 1, {"encoder": 0.01, "private": 0.01}),
     )
     together = make_study(training={"schedule": "fedper"}).training
-    assert round_phases(together) == (Phase("together", 1, {"encoder": 0.01, "personal": 0.01}),)
-    assert final_phases(training) == (Phase("final", 2, {"personal": 0.5}),)
+    assert round_phases(together) == (Phase("together", 1, {"encoder": 0.01, "private": 0.01, "personal": 0.01}),)
+    assert final_phases(training) == (Phase("final", 2, {"private": 0.01, "personal": 0.5}),)
 
 
 @pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
@@ -127,7 +129,7 @@ def test_the_same_order_gives_the_same_bytes_whatever_ran_before(
 def test_learning_is_real(tmp_path: Path) -> None:
     study = make_study(tasks=["bright", "mask"], training={"schedule": "fedper", "epochs": 20})
     data, model = loaded(tmp_path, study, images=40), MultiTaskModel(study, ("bright", "mask"))
-    rows = train_round(model, data, run(study))
+    rows = train_round(model, data, run(study)).metrics
     found = {(row.task, row.name, row.stage): row.value for row in rows if row.split == "test"}
     assert found["bright", "auroc", Stage.RECEIVED] < 0.7
     assert found["bright", "auroc", Stage.TRAINED] == 1
@@ -137,10 +139,13 @@ def test_learning_is_real(tmp_path: Path) -> None:
 def test_figures_are_taken_when_due_and_always_in_the_last_round(tmp_path: Path) -> None:
     study = make_study(tasks=["bright"], rounds=5, evaluation={"every": 2, "splits": ["val"]})
     data, model = loaded(tmp_path, study), MultiTaskModel(study, ("bright",))
-    stages = {number: {row.stage for row in train_round(model, data, run(study, number))} for number in (1, 2, 5)}
+    stages = {
+        number: {row.stage for row in train_round(model, data, run(study, number)).metrics} for number in (1, 2, 5)
+    }
     both = {Stage.RECEIVED, Stage.TRAINED}
     assert stages == {1: set(), 2: both, 5: both}
-    assert {(row.stage, row.split) for row in finish_round(model, data, run(study, 5))} == {(Stage.FINAL, "val")}
+    last = finish_round(model, data, run(study, 5)).metrics
+    assert {(row.stage, row.split) for row in last} == {(Stage.FINAL, "val")}
 
 
 def test_finishing_moves_branches_alone(tmp_path: Path) -> None:
@@ -167,3 +172,79 @@ def test_a_loss_that_is_not_finite_ends_the_round(tmp_path: Path) -> None:
         next(model.encoder.parameters()).fill_(torch.inf)
     with pytest.raises(Refused, match="training-failed"):
         train_round(model, data, run(study))
+
+
+def given(data: Dataset, study: Study, number: int = 1) -> tuple[int, list[list[int]]]:
+    """The steps of a round without figures, and the images of its batches."""
+    seen: list[list[int]] = []
+
+    class Told(Dataset):
+        def batch(self, places: Indices, device: torch.device) -> Batch:
+            seen.append(places.tolist())
+            return data.batch(places, device)
+
+    told = Told(**{field.name: getattr(data, field.name) for field in fields(data)})
+    return train_round(MultiTaskModel(study, ("bright",)), told, run(study, number)).steps, seen
+
+
+@pytest.mark.parametrize("images", [10, 40], ids=["small site", "large site"])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_an_epoch_of_steps_has_as_many_at_every_site(tmp_path: Path, images: int, accumulate: int) -> None:
+    study = make_study(
+        tasks=["bright"],
+        rounds=9,
+        evaluation={"every": 9},
+        training={"schedule": "fedper", "steps": 5, "epochs": 2, "accumulate": accumulate},
+    )
+    data = loaded(tmp_path, study, images=images)
+    steps, batches = given(data, study)
+    assert (steps, len(batches)) == (10, 10 * accumulate)
+    places, train = [place for batch in batches for place in batch], data.cases("train")
+    for start in range(0, len(places) - len(train) + 1, len(train)):  # in both epochs: they are one row of passes
+        assert sorted(places[start : start + len(train)]) == sorted(train)
+    rest = places[len(places) - len(places) % len(train) :]
+    assert len(set(rest)) == len(rest)
+    assert given(data, study) == (steps, batches)
+    assert given(data, study, number=2)[1] != batches
+
+
+def test_without_a_number_of_steps_every_image_is_seen_once_in_an_epoch(tmp_path: Path) -> None:
+    study = make_study(tasks=["bright"], rounds=9, evaluation={"every": 9})
+    data = loaded(tmp_path, study)
+    steps, batches = given(data, study)
+    assert steps == 6  # 12 images in batches of 4, for the branches and for the encoder
+    assert sorted(place for batch in batches[:3] for place in batch) == sorted(data.cases("train"))
+
+
+def test_a_site_that_joins_fits_its_branches_first(tmp_path: Path) -> None:
+    study = make_study(tasks=["bright"], training={"schedule": "fedper", "join_epochs": 2})
+    data, model = loaded(tmp_path, study), MultiTaskModel(study, ("bright",))
+    seen: list[tuple[str, bool]] = []
+
+    def watch(progress: Progress) -> None:
+        if progress.loss is not None:
+            seen.append((progress.phase, next(model.encoder.parameters()).requires_grad))
+
+    trained = train_round(model, data, run(study, 2, watch=watch, joins=True))
+    assert seen == [("join", False), ("join", False), ("together", True)]
+    assert trained.steps == 9
+
+
+def test_after_the_last_round_the_encoder_moves_where_the_study_says_so(tmp_path: Path) -> None:
+    study = make_study(tasks=["bright"], training={"schedule": "fedbabu", "final_parts": "all"})
+    data, model = loaded(tmp_path, study), MultiTaskModel(study, ("bright",))
+    before = state(model)
+    train_round(model, data, run(study))
+    assert changed(before, state(model)) == {"encoder", "branches.bright"}  # its progress
+    assert torch.equal(before["branches.bright.head.weight"], model.state_dict()["branches.bright.head.weight"])
+    before = state(model)
+    finish_round(model, data, run(study))
+    assert changed(before, state(model)) == {"encoder", "branches.bright"}
+
+
+def test_figures_have_the_names_that_the_run_gives_them(tmp_path: Path) -> None:
+    study = make_study(tasks=["bright"], evaluation={"splits": ["val"]})
+    data, model = loaded(tmp_path, study), MultiTaskModel(study, ("bright",))
+    named = run(study, before=None, after=Stage.ALONE, final=Stage.ALONE_FINAL)
+    assert {row.stage for row in train_round(model, data, named).metrics} == {Stage.ALONE}
+    assert {row.stage for row in finish_round(model, data, named).metrics} == {Stage.ALONE_FINAL}

@@ -20,6 +20,7 @@ from polyward_client.trainer import trainer as module
 from polyward_client.trainer.approve import make_approval
 from polyward_client.trainer.model import MultiTaskModel, schema_of
 from polyward_client.trainer.trainer import LocalTrainer
+from polyward_client.trainer.vault import taken_apart
 from polyward_shared.messages import Stage
 from polyward_shared.problems import Code, Problem, Refused
 from polyward_shared.states import read_stamp, read_state, write_state
@@ -27,7 +28,7 @@ from polyward_shared.study import Study
 from tests.support.images import make_study, write_site
 
 TASKS = ("bright", "area", "mask")
-# Dies by SIGKILL before or after one of the three writes of a round.
+# Dies by SIGKILL before or after one of the three writes of a round, or the vault's at the end.
 DYING = """
 import os, signal, sys
 from pathlib import Path
@@ -37,9 +38,13 @@ from polyward_client.trainer.spool import Spool
 from polyward_client.trainer.trainer import LocalTrainer
 from polyward_client.trainer.vault import Vault
 
-owner, name, when = {"vault": (Vault, "keep"), "update": (Spool, "keep_update"), "done": (Spool, "keep_done")}[
-    sys.argv[3]
-] + (sys.argv[4],)
+owner, name = {
+    "vault": (Vault, "keep"),
+    "update": (Spool, "keep_update"),
+    "done": (Spool, "keep_done"),
+    "final": (Vault, "keep_final"),
+}[sys.argv[3]]
+when = sys.argv[4]
 write = getattr(owner, name)
 
 def deadly(*args, **kwargs):
@@ -48,7 +53,9 @@ def deadly(*args, **kwargs):
     os.kill(os.getpid(), signal.SIGKILL)
 
 setattr(owner, name, deadly)
-LocalTrainer(read_site(Path(sys.argv[1]))).train(Work.model_validate_json(sys.argv[2]), lambda progress: None)
+trainer = LocalTrainer(read_site(Path(sys.argv[1])))
+work = trainer.finish if sys.argv[3] == "final" else trainer.train
+work(Work.model_validate_json(sys.argv[2]), lambda progress: None)
 """
 
 
@@ -106,15 +113,20 @@ def test_two_rounds_and_the_end(site: Site, study: Study) -> None:
     progress: list[Progress] = []
     trainer = LocalTrainer(site)
     first = trainer.train(work(study, 1, trainer.describe(study.digest()).first), progress.append)
-    assert {row.stage for row in first.metrics} == {Stage.RECEIVED, Stage.TRAINED}
-    assert [p.phase for p in progress if p.loss is not None] == ["branches", "encoder"]
+    assert {row.stage for row in first.metrics} == {Stage.RECEIVED, Stage.TRAINED, Stage.ALONE}
+    phases = [p.phase for p in progress if p.loss is not None]
+    assert phases == ["branches", "encoder", "alone: branches", "alone: encoder"]
+    assert first.steps > 0
     second = trainer.train(work(study, 2, str(first.update)), quiet)
     assert digest(study, str(second.update)) != digest(study, str(first.update))
     last = trainer.finish(work(study, 2, str(second.update)), quiet)
-    assert last.update is None
-    assert {row.stage for row in last.metrics} == {Stage.FINAL}
-    final = read_state(site.vault / study.digest() / "final.safetensors")
-    assert {name.split(".")[0] for name in final} == {"encoder", "branches", "balancer"}
+    assert (last.update, last.steps) == (None, 0)
+    assert {row.stage for row in last.metrics} == {Stage.FINAL, Stage.ALONE_FINAL, Stage.KEPT}
+    assert last.kept.keys() == set(TASKS)
+    models = taken_apart(read_state(site.vault / study.digest() / "final.safetensors"))
+    assert models.keys() == {"federated", *last.kept.values()}
+    for model in models.values():
+        assert {name.split(".")[0] for name in model} == {"encoder", "branches", "balancer"}
 
 
 def test_an_update_has_no_array_of_a_branch(site: Site, study: Study) -> None:
@@ -160,9 +172,8 @@ def test_a_warm_trainer_and_a_fresh_one_give_the_same_bytes(tmp_path: Path, stud
 @pytest.mark.parametrize(
     ("point", "when"), [("vault", "before"), ("vault", "after"), ("update", "after"), ("done", "after")]
 )
-def test_killed_between_the_writes_a_retry_gives_the_same_bytes(
-    tmp_path: Path, study: Study, point: str, when: str
-) -> None:
+def test_killed_between_the_writes_a_retry_gives_the_same_bytes(tmp_path: Path, point: str, when: str) -> None:
+    study = make_study(tasks=TASKS, training={"augmentation": "light", "contrast": 0.1}, personal={"ditto": 0.1})
     sites = [write_site(tmp_path / name, tasks=TASKS) for name in ("whole", "killed")]
     for site in sites:
         write_approval(site.approved, make_approval(study, site))
@@ -180,7 +191,27 @@ def test_killed_between_the_writes_a_retry_gives_the_same_bytes(
     assert bool(progress) != bool(records)  # trained again, or answered from the record
     assert content(again.update) == content(wanted.update)
     assert kept(killed, study, 2) == kept(whole, study, 2)
-    assert again.metrics == wanted.metrics
+    entry = read_state(killed.vault / study.digest() / "round-000002.safetensors")
+    assert taken_apart(entry).keys() == {"federated", "previous", "alone", "ditto"}
+    assert (again.metrics, again.steps) == (wanted.metrics, wanted.steps)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_at_the_end_a_retry_keeps_the_same_models(tmp_path: Path, study: Study, when: str) -> None:
+    sites = [write_site(tmp_path / name, tasks=TASKS) for name in ("whole", "killed")]
+    for site in sites:
+        write_approval(site.approved, make_approval(study, site))
+    whole, killed = sites
+    orders = [work(study, 2, str(two_rounds(site, study)[1].update)) for site in sites]
+    wanted = LocalTrainer(whole).finish(orders[0], quiet)
+    script = [sys.executable, "-c", DYING, str(killed.path), orders[1].model_dump_json(), "final", when]
+    assert subprocess.run(script, check=False).returncode == -signal.SIGKILL
+    assert not list((killed.spool / study.digest()).glob("final-*.json"))
+    again = LocalTrainer(killed).finish(orders[1], quiet)
+    assert (again.kept, again.metrics) == (wanted.kept, wanted.metrics)
+    finals = [content(site.vault / study.digest() / "final.safetensors") for site in sites]
+    assert finals[0] == finals[1]
 
 
 def test_the_spool_keeps_two_rounds(site: Site, study: Study) -> None:
@@ -272,9 +303,9 @@ def test_shared_branches_travel_with_the_encoder(tmp_path: Path) -> None:
     first, _ = two_rounds(site, study)
     groups = {name.split(".")[0] for name in read_state(Path(str(first.update)))}
     assert groups == {"encoder", "branches"}
-    _, arrays = kept(site, study, 1)
+    models = taken_apart(read_state(site.vault / study.digest() / "round-000001.safetensors"))
     remembered = {f"branches.{task}.progress" for task in TASKS}
-    assert set(arrays) == {"branches.area.head.target", "balancer.reference"} | remembered
+    assert set(models["federated"]) == {"branches.area.head.target", "balancer.reference"} | remembered
 
 
 def test_a_record_names_its_update(site: Site, study: Study) -> None:

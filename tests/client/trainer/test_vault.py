@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polyward_client.trainer.vault import Entry, Vault
+from polyward_client.trainer.vault import Entry, Vault, side_by_side, taken_apart
 from polyward_shared.problems import Problem
+from polyward_shared.states import Arrays
 
 STUDY = "5" * 64
 
@@ -35,7 +36,7 @@ def test_the_latest_before_a_round(vault: Vault) -> None:
 
 
 def test_three_rounds_and_the_final_are_kept(vault: Vault) -> None:
-    vault.keep_final({"x": np.ones(1, np.float32)}, round=1, state_digest="", tasks=("a",))
+    vault.keep_final({"x": np.ones(1, np.float32)}, round=1, state_digest="", tasks=("a",), kept={"a": "alone"})
     for number in range(1, 6):
         keep(vault, number)
     names = sorted(path.name for path in vault.folder.iterdir())
@@ -43,6 +44,7 @@ def test_three_rounds_and_the_final_are_kept(vault: Vault) -> None:
     final = vault.final()
     assert final is not None
     assert vault.arrays(final)["x"].tolist() == [1]
+    assert final.kept == {"a": "alone"}
 
 
 def test_repeating_an_old_round_removes_nothing_newer(vault: Vault) -> None:
@@ -86,3 +88,16 @@ def test_an_entry_of_another_study_is_refused(vault: Vault, tmp_path: Path) -> N
     (vault.folder / "round-000001.safetensors").rename(other.folder / "round-000001.safetensors")
     with pytest.raises(Problem, match="another study"):
         other.latest_before(2)
+
+
+def test_models_lie_side_by_side_and_are_taken_apart() -> None:
+    def one(value: float) -> Arrays:
+        return {"encoder.w": np.full(2, value, np.float32), "branches.alone.w": np.full(1, value, np.float32)}
+
+    models = {"federated": one(1), "alone": one(2), "ditto": one(3), "previous": {"encoder.w": np.zeros(2, np.float32)}}
+    together = side_by_side(models)
+    assert {"encoder.w", "branches.alone.w", "alone.encoder.w", "previous.encoder.w"} <= set(together)
+    again = taken_apart(together)
+    assert again.keys() == models.keys()
+    assert all(np.array_equal(again[m][n], array) for m, arrays in models.items() for n, array in arrays.items())
+    assert [len(again[model]) for model in models] == [2, 2, 2, 1]

@@ -1,7 +1,7 @@
 """The shared encoder: images [batch, channels, *spatial] -> a pyramid of features, a list with the finest level first.
 
-Every kind starts equal at every site, holds no state besides its parameters, runs at any batch size and has no
-activation in place, for several branches read the same features.
+Every kind starts equal at every site, holds no state besides its parameters and what batch norms have seen, runs at any
+batch size and has no activation in place, for several branches read the same features.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ from __future__ import annotations
 from monai.networks.nets.basic_unet import TwoConv
 from torch import Tensor, nn
 
-from polyward_client.trainer.encoders.blocks import group_norm, halved
+from polyward_client.trainer.encoders.blocks import halved
+from polyward_client.trainer.encoders.norms import norm_words
 from polyward_shared.encoders import BasicUNet
 from polyward_shared.study import Image
 
@@ -19,7 +20,7 @@ class UNetPyramid(nn.Module):
         super().__init__()
         before = (image.channels, *encoder.widths)
         self.levels = nn.ModuleList(
-            TwoConv(len(image.size), inputs, width, act=LEAKY, norm=group_norm(encoder.groups), bias=True)
+            TwoConv(len(image.size), inputs, width, act=LEAKY, norm=norm_words(encoder), bias=True)
             for inputs, width in zip(before, encoder.widths, strict=False)
         )
 

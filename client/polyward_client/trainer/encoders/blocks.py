@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor, nn
 
 RELU = ("relu", {"inplace": False})
@@ -12,11 +10,6 @@ TRANSPOSED: dict[int, type[nn.ConvTranspose2d] | type[nn.ConvTranspose3d]] = {
     2: nn.ConvTranspose2d,
     3: nn.ConvTranspose3d,
 }
-
-
-def group_norm(groups: int) -> tuple[str, dict[str, Any]]:
-    """The norm in MONAI's words."""
-    return "group", {"num_groups": groups}
 
 
 def halved(x: Tensor) -> Tensor:

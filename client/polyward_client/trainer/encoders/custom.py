@@ -7,8 +7,10 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
+from polyward_client.trainer.encoders.entries import COUNTER, STATISTICS
 from polyward_shared.encoders import Custom
 from polyward_shared.problems import Problem
 from polyward_shared.study import Image
@@ -59,14 +61,20 @@ def _called(kind: type[nn.Module], encoder: Custom, image: Image) -> nn.Module:
 
 
 def _check_state(module: nn.Module, path: str) -> None:
-    """Parameters in float32 and nothing else: only they cross, and all of an encoder has to."""
+    """Parameters in float32 and what batch norms have seen: of anything else nobody knows whether it should cross."""
     parameters = dict(module.named_parameters(remove_duplicate=False))
-    if kept := [name for name in module.state_dict() if name not in parameters]:
+    known = parameters.keys() | {
+        f"{prefix}.{name}" if prefix else name
+        for prefix, part in module.named_modules(remove_duplicate=False)
+        if isinstance(part, _BatchNorm)
+        for name in (*STATISTICS, COUNTER)
+    }
+    if kept := [name for name in module.state_dict() if name not in known]:
         raise Problem(
             WHERE,
             f"{path} keeps the buffer {kept[0]}, which is no parameter and would differ between sites",
-            expected="no persistent buffers",
-            remedy="use group norm in place of batch norm; register constants with persistent=False",
+            expected="no persistent buffers but those of batch norms",
+            remedy="register constants with persistent=False",
         )
     for name, parameter in parameters.items():
         if str(parameter.dtype) != "torch.float32":
@@ -87,12 +95,13 @@ def _check_dropout(module: nn.Module, path: str) -> None:
 
 
 def _hide_aliases(module: nn.Module) -> None:
-    """A parameter with two names keeps the first alone, so that no state holds it twice.
+    """A parameter or buffer with two names keeps the first alone, so that no state holds it twice.
 
     Otherwise the second name would pass for an array of the site's own, and loading it would undo what was received.
     """
-    first = {name for name, _ in module.named_parameters()}
-    aliases = [name for name, _ in module.named_parameters(remove_duplicate=False) if name not in first]
+    first = {name for name, _ in (*module.named_parameters(), *module.named_buffers())}
+    every = (*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False))
+    aliases = [name for name, _ in every if name not in first]
     if not aliases:
         return
 

@@ -8,10 +8,11 @@ import math
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 WEIGHTED = (nn.Linear, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose2d, nn.ConvTranspose3d)
-NORMS = (nn.GroupNorm, nn.LayerNorm)
+NORMS = (nn.GroupNorm, nn.LayerNorm, _BatchNorm)
 SPREAD = 0.02  # standard deviation of tables such as position embeddings, as Swin has it (arXiv 2103.14030)
 STEPS = 1 << 16  # of the uniform draws whose sum stands for a normal one
 
@@ -35,6 +36,8 @@ def initialise(module: nn.Module, seed: int, *, raw: bool = False) -> None:
         elif isinstance(layer, NORMS):
             _fill(layer.weight, 1)
             _fill(layer.bias, 0)
+            if isinstance(layer, _BatchNorm):
+                layer.reset_running_stats()
         elif raw:
             for parameter in layer.parameters(recurse=False):
                 if bool((parameter != parameter.flatten()[:1]).any()):

@@ -21,14 +21,17 @@ from polyward_shared.study import Image, Study
 class Pyramid:
     """The form of an encoder's features, finest level first: level i is [batch, channels[i], *spatial / strides[i]]."""
 
-    channels: tuple[int, ...]
+    channels: tuple[int, ...]  # of the private encoder too, where there is one
     strides: tuple[int, ...]
     dims: int  # spatial dimensions: 2 or 3
-    used: frozenset[str]  # names of the parameters that receive a gradient; the others never travel
+    used: frozenset[str]  # names of the encoder's parameters that receive a gradient; the others never travel
 
 
 def pyramid_of(study: Study, allowed: Collection[str] = ()) -> Pyramid:
-    """The pyramid of the study's encoder; `allowed` as in `build_encoder`. Equal at every site. Raises `Problem`."""
+    """The pyramid that branches see; `allowed` as in `build_encoder`. Equal at every site. Raises `Problem`.
+
+    Beside a private encoder of the same kind, every level has its channels twice.
+    """
     return _probed(study.canonical(), frozenset(allowed))
 
 
@@ -73,7 +76,8 @@ def _formed(encoder: nn.Module, image: Tensor, study: Study) -> Pyramid:
         raise Problem("encoder", "no parameter of it can learn")
     torch.autograd.backward([level.sum() for level in levels if level.requires_grad])
     used = frozenset(name for name, parameter in encoder.named_parameters() if parameter.grad is not None)
-    return Pyramid(channels, strides, image.ndim - 2, used)
+    encoders = 2 if study.sharing.private_encoder else 1
+    return Pyramid(tuple(encoders * width for width in channels), strides, image.ndim - 2, used)
 
 
 def _levels(encoder: nn.Module, image: Tensor, study: Study) -> list[Tensor]:

@@ -1,11 +1,12 @@
-"""Residual blocks with group norm, MONAI's `SegResEncoder` (Myronenko, arXiv 1810.11654). Level i is halved i times."""
+"""Residual blocks, MONAI's `SegResEncoder` (Myronenko, arXiv 1810.11654). Level i is halved i times."""
 
 from __future__ import annotations
 
 from monai.networks.nets.segresnet_ds import SegResEncoder
 from torch import nn
 
-from polyward_client.trainer.encoders.blocks import RELU, group_norm
+from polyward_client.trainer.encoders.blocks import RELU
+from polyward_client.trainer.encoders.norms import norm_words
 from polyward_shared.encoders import SegRes
 from polyward_shared.study import Image
 
@@ -17,7 +18,7 @@ def segres(encoder: SegRes, image: Image) -> nn.Module:
         init_filters=encoder.filters,
         in_channels=image.channels,
         act=RELU,
-        norm=group_norm(encoder.groups),
+        norm=norm_words(encoder),
         blocks_down=encoder.blocks,
     )
     return module

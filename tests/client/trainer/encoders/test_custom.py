@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from polyward_client.trainer.encoders import Pyramid, build_encoder, pyramid_of
+from polyward_client.trainer.encoders.entries import entries_of
 from polyward_shared.problems import Problem
 from polyward_shared.study import Study
 from tests.client.trainer.encoders.strangers import Aliased
@@ -117,6 +118,21 @@ def test_an_array_with_two_names_travels_once_and_is_kept_once() -> None:
     encoder.load_state_dict({name: value + 1 for name, value in state.items()})
     inner = encoder["encoder"]
     assert torch.equal(inner.get_parameter("again.weight"), inner.get_parameter("fine.weight"))
+
+
+def test_a_batch_norm_of_ones_own_is_known_by_its_type() -> None:
+    study, allowed = study_with("Normed")
+    encoder = build_encoder(study, allowed)
+    kinds = {name: entry.kind for name, entry in entries_of(encoder).items()}
+    assert {name: kind for name, kind in kinds.items() if kind != "weight"} == {
+        "norm.weight": "affine",
+        "norm.bias": "affine",
+        "norm.running_mean": "statistic",
+        "norm.running_var": "statistic",
+        "norm.num_batches_tracked": "counter",
+    }
+    encoder.load_state_dict({name: value + 1 for name, value in encoder.state_dict().items()})
+    assert encoder.get_buffer("again.running_var").tolist() == [2.0] * 4
 
 
 def test_a_state_that_truly_lacks_an_array_is_still_refused() -> None:

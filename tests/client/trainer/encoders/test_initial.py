@@ -28,7 +28,7 @@ def test_weights_are_uniform_within_the_bound_of_their_inputs(layer: nn.Module, 
     assert not layer.get_parameter("bias").any()
 
 
-@pytest.mark.parametrize("norm", [nn.GroupNorm(2, 4), nn.LayerNorm(4)])
+@pytest.mark.parametrize("norm", [nn.GroupNorm(2, 4), nn.LayerNorm(4), nn.BatchNorm2d(4)])
 def test_norms_start_plain(norm: nn.Module) -> None:
     for parameter in norm.parameters():
         nn.init.normal_(parameter)
