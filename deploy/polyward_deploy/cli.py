@@ -13,6 +13,7 @@ import typer
 
 from polyward_client.site import read_site
 from polyward_deploy.arms import ARMS, Arm
+from polyward_deploy.experiments.names import Experiment
 from polyward_deploy.recipes.catalogue import PREFIX, find
 from polyward_deploy.recipes.steps import adapted_sites, all_recipes, generated_study, recipe_table
 from polyward_shared.commands import new_app, out, run_app, talk
@@ -23,6 +24,12 @@ app = new_app("Simulate a federation on one machine: the same code as in hospita
 
 FolderOption = Annotated[Path | None, typer.Option("--out", help="where results go; out/<study id> if absent")]
 WorkersOption = Annotated[int, typer.Option(min=1, help="sites at work at once; one core each")]
+SitesOption = Annotated[
+    list[Path] | None, typer.Option("--site", help="a site.toml; all of sites/*.toml beside the study if absent")
+]
+SeedsOption = Annotated[str, typer.Option(help="whole numbers with commas; each repeats everything")]
+RoundsOption = Annotated[int | None, typer.Option(min=1, help="instead of the study's own")]
+ProcessesOption = Annotated[int, typer.Option(min=1, help="runs at once, each in a process of its own; one core each")]
 CORES = max(1, min(8, os.cpu_count() or 1))
 
 
@@ -56,15 +63,13 @@ def new(
 @app.command()
 def run(
     study: Annotated[str, typer.Argument(help="a study.toml, or recipe:NAME")],
-    sites: Annotated[
-        list[Path] | None, typer.Option("--site", help="a site.toml; all of sites/*.toml beside the study if absent")
-    ] = None,
+    sites: SitesOption = None,
     folder: FolderOption = None,
     engine: Annotated[Engine, typer.Option(help="one process, Ray, or a real hub and real nodes")] = Engine.INPROCESS,
     compare: Annotated[bool, typer.Option(help="also train each site alone, and full FedAvg")] = True,
     workers: WorkersOption = CORES,
     fresh: Annotated[bool, typer.Option("--fresh", help="throw away what an earlier run left in the folder")] = False,
-    rounds: Annotated[int | None, typer.Option(min=1, help="instead of the study's own")] = None,
+    rounds: RoundsOption = None,
     images: Annotated[int | None, typer.Option(min=20, help="of a recipe, in all sites together")] = None,
     start: Annotated[
         Path | None, typer.Option(help="a file with the first encoder; one of slices is inflated for volumes")
@@ -82,9 +87,7 @@ def run(
         path = Path(study)
         target = folder or Path("out") / read_study(path).id
         _make_room(target, fresh)
-    wanted = read_study(path)
-    if rounds is not None:
-        wanted = wanted.model_copy(update={"rounds": rounds})
+    wanted = _with_rounds(read_study(path), rounds)
     files = _site_files(wanted, path, sites)
     from polyward_deploy.compare import run_comparison  # after reading: importing torch takes seconds
     from polyward_deploy.start import started, trained_before
@@ -108,33 +111,89 @@ def topologies(
     names: Annotated[
         str, typer.Option("--topologies", help="some of single, parallel, cascaded, interacted, hybrid; with commas")
     ] = "single,parallel,cascaded,interacted,hybrid",
-    seeds: Annotated[str, typer.Option(help="whole numbers with commas; each repeats every topology")] = "0,1,2",
-    sites: Annotated[
-        list[Path] | None, typer.Option("--site", help="a site.toml; all of sites/*.toml beside the study if absent")
-    ] = None,
+    seeds: SeedsOption = "0,1,2",
+    sites: SitesOption = None,
     folder: Annotated[
         Path | None, typer.Option("--out", help="where results go; out/<study id>-topologies if absent")
     ] = None,
-    rounds: Annotated[int | None, typer.Option(min=1, help="instead of the study's own")] = None,
-    workers: WorkersOption = CORES,
+    rounds: RoundsOption = None,
+    processes: ProcessesOption = CORES,
 ) -> None:
     """Train a study in several topologies with several seeds, side by side; goes on where it was interrupted."""
-    from polyward_deploy.topologies.averages import write_comparison
-    from polyward_deploy.topologies.page import write_page
-    from polyward_deploy.topologies.plan import arrangements_of, seeds_of
-    from polyward_deploy.topologies.runs import compare_topologies
-    from polyward_deploy.topologies.terminal import print_comparison
+    from polyward_deploy.comparison.comparing import compare, show
+    from polyward_deploy.comparison.plan import seeds_of
+    from polyward_deploy.topologies import TOPOLOGIES, arrangements_of, notes, variations
 
     chosen, numbers = arrangements_of(names), seeds_of(seeds)
-    wanted = read_study(study)
-    if rounds is not None:
-        wanted = wanted.model_copy(update={"rounds": rounds})
+    wanted = _with_rounds(read_study(study), rounds)
     target = folder or Path("out") / f"{wanted.id}-topologies"
-    files = _site_files(wanted, study, sites)
-    comparison = compare_topologies(wanted, files, chosen, numbers, target, workers=workers, talk=talk)
-    write_comparison(target, comparison)
-    print_comparison(out, comparison)
-    out.print(f"page: {write_page(target, comparison)}")
+    owners = [read_site(path) for path in _site_files(wanted, study, sites)]
+    ways, said = variations(wanted, owners, chosen), notes(wanted, owners, chosen)
+    found = compare(TOPOLOGIES, wanted, owners, ways, numbers, target, processes=processes, talk=talk, notes=said)
+    show(found, target, out)
+    if found.failures:
+        raise typer.Exit(1)
+
+
+@app.command("compare")
+def compare_methods(
+    study: Annotated[Path, typer.Argument(help="a study.toml")],
+    names: Annotated[
+        str, typer.Option("--methods", help="with commas, or all; local is always among them; see `methods`")
+    ] = "local,fedavg,fedper,fedrep,tasks,cagrad",
+    seeds: SeedsOption = "0,1,2",
+    sites: SitesOption = None,
+    folder: Annotated[
+        Path | None, typer.Option("--out", help="where results go; out/<study id>-methods if absent")
+    ] = None,
+    rounds: RoundsOption = None,
+    processes: ProcessesOption = CORES,
+) -> None:
+    """Train a study by several federated methods with several seeds; goes on where it was interrupted."""
+    from polyward_deploy.comparison.comparing import compare, show
+    from polyward_deploy.comparison.plan import seeds_of
+    from polyward_deploy.methods import equalised
+    from polyward_deploy.selection import ALL, COMPARED, chosen, variations
+
+    methods, numbers = chosen(names), seeds_of(seeds)
+    given = _with_rounds(read_study(study), rounds)
+    wanted = equalised(given)
+    if wanted != given:
+        talk.print("One pass over the data in a round cannot be divided, as FedRep does: here every method has two.")
+    target = folder or Path("out") / f"{wanted.id}-methods"
+    owners = [read_site(path) for path in _site_files(wanted, study, sites)]
+    ways, said = variations(wanted, owners, methods, leave_out=names.strip() == ALL)
+    found = compare(COMPARED, wanted, owners, ways, numbers, target, processes=processes, talk=talk, notes=said)
+    show(found, target, out)
+    if found.failures:
+        raise typer.Exit(1)
+
+
+@app.command()
+def methods() -> None:
+    """List the federated methods that `compare` knows, and what each asks of the hub."""
+    from polyward_deploy.selection import method_table
+
+    out.print(method_table())
+
+
+@app.command()
+def bench(
+    experiment: Annotated[Experiment, typer.Argument(help="the experiment")],
+    seeds: Annotated[str | None, typer.Option(help="whole numbers with commas; the experiment's own if absent")] = None,
+    generated: Annotated[bool, typer.Option("--generated", help="few-sample: digits drawn by a program")] = False,
+    folder: Annotated[
+        Path | None, typer.Option("--out", help="where results go; out/bench/<experiment> if absent")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="runs at once; one core each")] = CORES,
+) -> None:
+    """Run an experiment of the field; goes on where it was interrupted, and fails where a pass mark is missed."""
+    from polyward_deploy.comparison.plan import seeds_of
+    from polyward_deploy.experiments.bench import run_bench
+
+    numbers = None if seeds is None else seeds_of(seeds)
+    if not run_bench(experiment, numbers, folder, generated=generated, workers=workers, talk=talk, out=out):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -187,6 +246,10 @@ def demo(
         study, files, ARMS, folder / "results", engine="inprocess", workers=workers, talk=talk, out=out
     )
     out.print(f"page: {page}   ({time.monotonic() - began:.0f} s)")
+
+
+def _with_rounds(study: Study, rounds: int | None) -> Study:
+    return study if rounds is None else study.model_copy(update={"rounds": rounds})
 
 
 def _make_room(folder: Path, fresh: bool) -> None:

@@ -5,24 +5,37 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import cast
 
 import psutil
 from rich.console import Console
 
 from polyward_client.site import Site, read_site
-from polyward_deploy.arms import Arm, shared_tasks, variation
+from polyward_deploy.arms import Arm, variation
 from polyward_deploy.generated import device_note, is_generated
+from polyward_deploy.methods import shared_tasks
 from polyward_deploy.processes import federation, wait_for
 from polyward_deploy.report import write_report
-from polyward_deploy.results import Results, Row, SiteData, Turn, print_table, table, write_results
+from polyward_deploy.results import (
+    Choice,
+    Results,
+    Row,
+    SiteData,
+    Turn,
+    print_table,
+    retold,
+    table,
+    write_results,
+)
 from polyward_deploy.screen import Screen
 from polyward_deploy.simulate import Watch, run_arm
 from polyward_server.ledger import Ledger
 from polyward_server.registry import Registry
+from polyward_shared.messages import Kept
 from polyward_shared.problems import Problem
 from polyward_shared.study import Study
 
@@ -45,12 +58,16 @@ def run_comparison(
     """Runs the arms, prints the table to `out`, writes CSV, JSON and the page, and returns the page's path.
 
     The `federated` arm runs on `engine`; the others, which are there to compare with, always in this process. All begin
-    with the encoder in the file `start`, if it is given, which the study then names.
+    with the encoder in the file `start`, if it is given, which the study then names. Where the study's sites train
+    alone beside the federation, that is the arm `local`. A site with a topology of its own excludes `fedavg`, for its
+    branches are not like those of the others.
     """
     _same_study(study, folder)
     sites = [read_site(path) for path in files]
-    owned = shared_tasks(sites)
-    arms = [arm for arm in arms if arm != "fedavg" or owned]
+    alike = all(site.file.topology is None for site in sites)
+    owned = shared_tasks(study, sites) if alike else frozenset[str]()
+    needless = {"local"} if study.personal.alone else set()
+    arms = [arm for arm in arms if arm not in needless and (arm != "fedavg" or owned)]
     started, began = datetime.now(UTC), time.monotonic()
     ledgers: dict[Arm, list[Path]] = {}
     with Screen(talk, arms, [site.name for site in sites], study.rounds) as screen:
@@ -67,12 +84,16 @@ def collect(
     study: Study,
     sites: Sequence[Site],
     ledgers: Mapping[Arm, Sequence[Path]],
-    owned: set[str],
+    owned: Set[str],
     started: datetime,
     seconds: float,
 ) -> Results:
-    """What the arms' ledgers hold. Full averaging is shown for the tasks in `owned` alone: elsewhere it is no mean."""
+    """What the arms' ledgers hold. Full averaging is shown for the tasks in `owned` alone: elsewhere it is no mean.
+
+    What sites trained alone beside the federation becomes the arm `local`.
+    """
     rows: list[Row] = []
+    kept: list[Choice] = []
     turns: list[Turn] = []
     brought: dict[str, SiteData] = {}
     roots = {site.name: site.root for site in sites}
@@ -87,6 +108,7 @@ def collect(
                 for number, site, m in ledger.metrics(digest)
                 if arm != "fedavg" or m.task in owned
             ]
+            kept += [Choice(site, task, cast(Kept, model)) for (site, task), model in ledger.kept(digest).items()]
             for name, member in ledger.members(digest).items():
                 note = device_note(roots[name])
                 brought[name] = SiteData(name=name, images=member.samples, labels=member.counts, note=note)
@@ -100,7 +122,8 @@ def collect(
         software={name: version(name) for name in SHOWN_VERSIONS},
         sites=tuple(brought[name] for name in sorted(brought)),
         turns=tuple(turns),
-        rows=tuple(rows),
+        rows=tuple(retold(row, "alone", "local") or row for row in rows),
+        kept=tuple(kept),
     )
 
 

@@ -43,8 +43,8 @@ def template(name: str) -> Template:
         figure=shown,
         metric=lambda name: METRIC_NAMES.get(name, name.replace("_", " ")),
         arrow=_arrow,
-        amount=_amount,
-        duration=_duration,
+        amount=amount,
+        duration=duration,
         breakable=_breakable,
     )
     return environment.get_template(name)
@@ -58,7 +58,7 @@ def written(folder: Path, name: str, text: str) -> Path:
     return path
 
 
-def _amount(count: int) -> str:
+def amount(count: int) -> str:
     """Bytes as people read them; a dash where nothing crossed."""
     if not count:
         return ABSENT
@@ -68,7 +68,8 @@ def _amount(count: int) -> str:
     return f"{count} B"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time as people read it."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import MaxNLocator
 
-from polyward_deploy.results import FRACTIONS, Cell, Results, Row, shown
+from polyward_deploy.results import ABSENT, FRACTIONS, Results, Row, shown
 from polyward_shared.messages import Stage
 from polyward_shared.tasks import LOWER_IS_BETTER, METRICS
 
@@ -35,7 +35,10 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 MARKER_SIGNS = ("●", "■", "▲", "◆", "▼", "✚")
 LONGEST_NAME = 17
 STRONG = 0.2  # the gain that gets the full colour: in the metric's points, or as a share of an error
-BOUNDED = FRACTIONS | {"auroc", "balanced_accuracy", "macro_f1", "kappa"}
+BOUNDED = FRACTIONS | {
+    *("auroc", "macro_auroc", "average_precision", "balanced_accuracy", "macro_f1"),
+    *("kappa", "c_index", "cldice"),
+}
 STYLE: Any = {  # keys of matplotlib's own type
     "svg.fonttype": "none",
     "svg.hashsalt": "polyward",
@@ -58,6 +61,16 @@ STYLE: Any = {  # keys of matplotlib's own type
     "xtick.major.size": 3,
     "ytick.major.size": 0,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One field of a heat map: the gain as people read it, and how strong it is, if there is one."""
+
+    site: str
+    task: str
+    gain: str
+    strength: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +110,10 @@ def curves(results: Results) -> list[Curves]:
     return drawn
 
 
-def heat_map(cells: Sequence[Cell], tasks: Sequence[str]) -> Markup:
-    """Sites down, tasks across; blue where federation is better, orange where training alone is."""
-    sites, tasks = list(dict.fromkeys(c.site for c in cells)), [t for t in tasks if any(c.task == t for c in cells)]
+def heat_map(tiles: Iterable[Tile], tasks: Sequence[str], what: str, name: str) -> Markup:
+    """Sites down, tasks across; blue where there is a gain, orange where there is a loss. `what` says of what."""
+    tiles = list(tiles)
+    sites, tasks = list(dict.fromkeys(t.site for t in tiles)), [t for t in tasks if any(c.task == t for c in tiles)]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(1.4 + 1.32 * len(tasks), 0.4 + 0.42 * len(sites)))
         axes = figure.add_axes((0, 0, 1, 1))
@@ -109,30 +123,26 @@ def heat_map(cells: Sequence[Cell], tasks: Sequence[str]) -> Markup:
             axes.text(column + 0.5, -0.3, _short(task), ha="center", va="center")
         for line, site in enumerate(sites):
             axes.text(-1.06, line + 0.5, _short(site), ha="left", va="center")
-        for cell in cells:
-            _tile(axes, cell, tasks.index(cell.task), sites.index(cell.site))
-        described = [f"{c.site} {c.task} {shown(c.gain, c.digits, signed=True)}" for c in cells if c.gain is not None]
-        return svg(
-            figure, f"Gain of federated over local-only training: {', '.join(described) or 'none known'}.", "gain"
-        )
+        for tile in tiles:
+            _draw_tile(axes, tile, tasks.index(tile.task), sites.index(tile.site))
+        described = [f"{tile.site} {tile.task} {tile.gain}" for tile in tiles if tile.gain != ABSENT]
+        return svg(figure, f"{what}: {', '.join(described) or 'none known'}.", name)
 
 
-def strength(cell: Cell) -> float | None:
-    """The gain as -1 to 1, comparable between metrics."""
-    if cell.gain is None:
-        return None
-    unit = 1.0 if cell.metric in BOUNDED else abs(cell.values["local"].value)
-    return max(-1.0, min(1.0, cell.gain / (STRONG * unit))) if unit else 0.0
+def strength(gain: float, metric: str, reference: float) -> float:
+    """A gain over a reference as -1 to 1, comparable between metrics."""
+    unit = 1.0 if metric in BOUNDED else abs(reference)
+    return max(-1.0, min(1.0, gain / (STRONG * unit))) if unit else 0.0
 
 
-def _tile(axes: Axes, cell: Cell, column: int, line: int) -> None:
-    strong = strength(cell)
+def _draw_tile(axes: Axes, tile: Tile, column: int, line: int) -> None:
+    strong = tile.strength
     colour = GOOD if strong and strong > 0 else BAD if strong else FAINT
     opacity = 0.06 + 0.5 * abs(strong) if strong else 0.35
     box: dict[str, Any] = {"boxstyle": "round,pad=0,rounding_size=0.06", "mutation_aspect": 2.7, "linewidth": 0}
     place = (column + 0.03, line + 0.07)
     axes.add_patch(FancyBboxPatch(place, 0.94, 0.86, facecolor=colour, alpha=opacity, **box))
-    axes.text(column + 0.5, line + 0.5, shown(cell.gain, cell.digits, signed=True), ha="center", va="center")
+    axes.text(column + 0.5, line + 0.5, tile.gain, ha="center", va="center")
 
 
 def _short(name: str) -> str:

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from polyward_deploy.arms import Arm
 from polyward_deploy.pages import date, template, written
-from polyward_deploy.plots import curves, heat_map
-from polyward_deploy.results import ABSENT, ARM_NAMES, Cell, Results, Turn, table, verdict
+from polyward_deploy.plots import Tile, curves, heat_map, strength
+from polyward_deploy.results import ABSENT, ARM_NAMES, Cell, Results, Turn, marked, shown, table, verdict
+
+GAIN = "Gain of federated over local-only training"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +61,18 @@ def page(results: Results) -> str:
         by_site=[(site, list(group)) for site, group in groupby(cells, lambda cell: cell.site)],
         counted=_counted(cells),
         verdict=verdict(cells),
-        heat_map=heat_map(cells, list(results.study.tasks)) if cells else None,
+        marked=marked(cells),
+        heat_map=heat_map(map(_tile, cells), list(results.study.tasks), GAIN, "gain") if cells else None,
         curves=curves(results),
         tasks=list(results.study.tasks),
         rounds=[arm for arm in rounds if arm.lines],
         settings=json.dumps(results.study.model_dump(mode="json"), indent=2, ensure_ascii=False),
     )
+
+
+def _tile(cell: Cell) -> Tile:
+    strong = None if cell.gain is None else strength(cell.gain, cell.metric, cell.values["local"].value)
+    return Tile(cell.site, cell.task, shown(cell.gain, cell.digits, signed=True), strong)
 
 
 def _counted(cells: Iterable[Cell]) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import astuple, dataclass, field, fields
+from dataclasses import astuple, dataclass, field, fields, replace
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from polyward_deploy.arms import Arm
-from polyward_shared.messages import Stage, is_interval
+from polyward_shared.messages import Kept, Stage, is_interval
 from polyward_shared.problems import Problem
 from polyward_shared.reading import Frozen
 from polyward_shared.study import Study
@@ -29,6 +29,16 @@ ARM_NAMES: dict[Arm, str] = {"local": "Local only", "federated": "Federated", "f
 FRACTIONS = frozenset({"dice"})  # means over cases of a number between 0 and 1
 Z = 1.96  # 95 %
 SHORT = {"balanced_accuracy": "bal.acc.", "macro_f1": "macro F1"}  # on a terminal of 80 columns
+STAGES: dict[Kept, dict[Stage, Stage]] = {  # of each model that a site trains: what they are in an arm of its own
+    "federated": {stage: stage for stage in (Stage.RECEIVED, Stage.TRAINED, Stage.FINAL)},
+    "alone": {Stage.ALONE: Stage.TRAINED, Stage.ALONE_FINAL: Stage.FINAL},
+    "ditto": {Stage.DITTO: Stage.TRAINED, Stage.DITTO_FINAL: Stage.FINAL},
+}
+MARKS: dict[Kept, str] = {"federated": "", "alone": "†", "ditto": "‡"}  # behind the gain
+MARKED = {
+    "†": "the site keeps the model that it trained alone",
+    "‡": "the site keeps its own model near the federated one (Ditto)",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +89,15 @@ class SiteData:
     note: str = ""  # such as its scanner
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which model a site keeps for a task."""
+
+    site: str
+    task: str
+    model: Kept
+
+
 class Results(Frozen):
     """Everything that a simulation leaves to be read."""
 
@@ -91,6 +110,7 @@ class Results(Frozen):
     sites: tuple[SiteData, ...]
     turns: tuple[Turn, ...]
     rows: tuple[Row, ...]
+    kept: tuple[Choice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +132,12 @@ class Cell:
     task: str
     metric: str
     values: Mapping[Arm, Value] = field(default_factory=dict)
+    kept: Kept | None = None  # the model that the site keeps, if it had a choice
+
+    @property
+    def mark(self) -> str:
+        """Of what the site keeps, where it is not the federated model."""
+        return "" if self.kept is None else MARKS[self.kept]
 
     @property
     def gain(self) -> float | None:
@@ -152,6 +178,7 @@ class Cell:
 def table(results: Results) -> list[Cell]:
     """A cell for every task of every site, in the order of the sites and of the study's tasks."""
     ends = _ends(results.rows)
+    kept = {(choice.site, choice.task): choice.model for choice in results.kept}
     cells = []
     for site in results.sites:
         for task in (task for task in results.study.tasks if task in site.labels):
@@ -163,7 +190,8 @@ def table(results: Results) -> list[Cell]:
                 arm: Value(row.value, row.count, row.stage, interval(row), row.low is not None)
                 for arm, row in rows.items()
             }
-            cells.append(Cell(site=site.name, task=task, metric=metric, values=values))
+            model = kept.get((site.name, task))
+            cells.append(Cell(site=site.name, task=task, metric=metric, values=values, kept=model))
     return cells
 
 
@@ -172,7 +200,7 @@ def _ends(rows: Iterable[Row]) -> dict[tuple[Arm, str, str, str], Row]:
 
     A site that fell out earlier has none; its older figures are no end.
     """
-    rows = [row for row in rows if row.split == "test"]
+    rows = [row for row in rows if row.split == "test" and row.stage in STAGES["federated"]]
     last: dict[Arm, int] = {}
     for row in rows:
         last[row.arm] = max(last.get(row.arm, 0), row.round)
@@ -182,6 +210,18 @@ def _ends(rows: Iterable[Row]) -> dict[tuple[Arm, str, str, str], Row]:
         if row.stage is Stage.FINAL or row.round == last[row.arm]:
             ends[row.arm, row.site, row.task, row.metric] = row
     return ends
+
+
+def retold(row: Row, model: Kept, arm: Arm) -> Row | None:
+    """A figure of one of the models that a site trains, as one of this arm; None for another model's."""
+    stage = STAGES[model].get(row.stage)
+    return None if stage is None else replace(row, arm=arm, stage=stage)
+
+
+def seen_as(results: Results, model: Kept) -> Results:
+    """The results as if this model, which sites train beside the federated one, had been the federated one."""
+    rows = (retold(row, model, row.arm) for row in results.rows)
+    return results.model_copy(update={"rows": tuple(row for row in rows if row is not None)})
 
 
 def interval(row: Row) -> tuple[float, float] | None:
@@ -217,6 +257,13 @@ def verdict(cells: Iterable[Cell]) -> str:
     )
 
 
+def marked(cells: Iterable[Cell]) -> list[str]:
+    """What the marks in a table mean, those that it has."""
+    found = {cell.mark for cell in cells}
+    why = "It did better on the site's validation split, or the site decided so."
+    return [f"{mark} {meaning}. {why}" for mark, meaning in MARKED.items() if mark in found]
+
+
 def shown(value: float | None, digits: int = 3, *, signed: bool = False) -> str:
     """A figure as people read it; a dash where there is none."""
     if value is None:
@@ -250,12 +297,14 @@ def print_table(console: Console, cells: Iterable[Cell]) -> None:
             f"{SHORT.get(cell.metric, cell.metric)}{direction}",
             count,
             *figures,
-            f"[{colour}]{gain}[/]",
+            f"[{colour}]{gain}[/]{cell.mark}",
             end_section=ends,
         )
     console.print("[bold]Test figures at the end[/]")
     console.print(grid)
     console.print("↑ higher is better, ↓ lower is better; a positive gain is always better.", style="dim")
+    for sentence in marked(cells):
+        console.print(sentence, style="dim", highlight=False)
     console.print(verdict(cells), style="dim", highlight=False)
 
 
@@ -265,7 +314,7 @@ def write_results(folder: Path, results: Results) -> None:
     (folder / "results.json").write_text(results.model_dump_json(indent=1) + "\n", encoding="utf-8")
     write_csv(folder / "metrics.csv", [f.name for f in fields(Row)], map(astuple, results.rows))
     ends = [f"{arm}_{end}" for arm in ARM_NAMES for end in ("low", "high")]
-    header = ["site", "task", "metric", "count", *ARM_NAMES, "gain", *ends]
+    header = ["site", "task", "metric", "count", *ARM_NAMES, "gain", *ends, "kept"]
     write_csv(folder / "table.csv", header, map(_line, table(results)))
 
 
@@ -299,7 +348,7 @@ def _line(cell: Cell) -> tuple[object, ...]:
         cell.values[arm].interval if arm in cell.values and cell.values[arm].measured else None for arm in ARM_NAMES
     ]
     ends = [end for found in measured for end in found or (None, None)]
-    return cell.site, cell.task, cell.metric, cell.count, *figures, cell.gain, *ends
+    return cell.site, cell.task, cell.metric, cell.count, *figures, cell.gain, *ends, cell.kept
 
 
 def write_csv(path: Path, header: list[str], lines: Iterable[tuple[object, ...]]) -> None:

@@ -14,7 +14,7 @@ from polyward_client.port.interface import Progress as Work
 from polyward_deploy.arms import Arm
 from polyward_deploy.simulate import Watch
 from polyward_server.cli import sentence
-from polyward_server.ledger import Event
+from polyward_server.records import Event
 
 TITLES: dict[Arm, str] = {
     "federated": "federated encoder",

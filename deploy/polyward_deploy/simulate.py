@@ -21,7 +21,8 @@ from polyward_deploy.arms import Arm, variation
 from polyward_deploy.local_grid import LocalGrid, gates_by_node
 from polyward_server.exchange import Presence
 from polyward_server.federation import Federation
-from polyward_server.ledger import Event, Ledger
+from polyward_server.ledger import Ledger
+from polyward_server.records import Event
 from polyward_server.registry import Registry
 from polyward_server.rounds import run_study
 from polyward_shared.problems import Problem
@@ -80,8 +81,8 @@ def run_arm(
 ) -> list[Path]:
     """Runs one arm with the sites of these `site.toml` files and returns its ledgers (one for each site if local).
 
-    `start` is a file with the encoder that the study names as its first, `stays` says which sites come late or leave, and
-    `trainers` makes the trainer of a site.
+    `start` is a file with the encoder that the study names as its first, `stays` says which sites come late or leave,
+    and `trainers` makes the trainer of a site.
     """
     watch = watch or Watch()
     varied = variation(study, arm)

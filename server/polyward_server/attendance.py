@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from polyward_server.ledger import Member
+from polyward_server.records import Member
 from polyward_shared.seeds import seed_for
 from polyward_shared.study import Study
 

@@ -12,7 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from polyward_server.hub import Hub, init, serve
-from polyward_server.ledger import Event, Ledger
+from polyward_server.ledger import Ledger
+from polyward_server.records import Event
 from polyward_server.registry import Registry
 from polyward_shared import pki
 from polyward_shared.commands import new_app, out, run_app, talk

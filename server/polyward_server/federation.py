@@ -9,7 +9,8 @@ from flwr.app import ArrayRecord, Message
 from flwr.serverapp import Grid
 
 from polyward_server.exchange import Exchange, Presence
-from polyward_server.ledger import Event, Ledger, Member
+from polyward_server.ledger import Ledger
+from polyward_server.records import Event, Member
 from polyward_server.registry import Registry
 from polyward_shared.messages import Order
 from polyward_shared.wire import order_content

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from polyward_server.aggregate import clip, fold, sketch
 from polyward_server.aggregate.stack import Stack
 from polyward_server.exchange import Answer
-from polyward_server.ledger import Contribution
 from polyward_server.orders import Orders
+from polyward_server.records import Contribution
 from polyward_server.shared_state import Shared, group_of_key
 from polyward_shared.codec import BYTES_PER_VALUE, decode
 from polyward_shared.messages import Metric, Report, Stage

@@ -10,7 +10,7 @@ from flwr.app import Message
 
 from polyward_server.exchange import Patience
 from polyward_server.federation import Federation
-from polyward_server.ledger import Event, Member, Round
+from polyward_server.records import Event, Member, Round
 from polyward_server.shared_state import Shared
 from polyward_shared.codec import BYTES_PER_VALUE, decode
 from polyward_shared.messages import Kind, Order, Report

@@ -19,8 +19,8 @@ from polyward_server.exchange import Patience
 from polyward_server.federation import Federation
 from polyward_server.gather import Gathering, Weights, is_foreseen, place_of
 from polyward_server.joining import admit, begin
-from polyward_server.ledger import Event, Member, Round
 from polyward_server.orders import Orders
+from polyward_server.records import Event, Member, Round
 from polyward_server.shared_state import Shared, group_of_key, keep_memory, load, taskset_variants
 from polyward_server.signals import attributed, pairs_of, signals
 from polyward_shared.messages import Kind, Report, stages_of

@@ -18,7 +18,8 @@ from polyward_server.federation import Federation
 from polyward_server.flower.session import RunLost, Session
 from polyward_server.flower.superlink import read_secret
 from polyward_server.hub import Hub
-from polyward_server.ledger import Event, Ledger
+from polyward_server.ledger import Ledger
+from polyward_server.records import Event
 from polyward_server.registry import Registry
 from polyward_server.rounds import run_study
 from polyward_shared.problems import Problem

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from polyward_server.ledger import Member, Round
+from polyward_server.records import Member, Round
 from polyward_server.registry import Registry
 from polyward_shared.schema import BRANCHES, ENCODER, ArraySpec, Flat, Named, Schema
 from polyward_shared.study import Study

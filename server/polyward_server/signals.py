@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from polyward_server.aggregate.diagnostics import Diagnostics
-from polyward_server.ledger import Contribution, Pair, Signals
+from polyward_server.records import Contribution, Pair, Signals
 
 
 def signals(found: Diagnostics, drift: float) -> Signals:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from polyward_deploy.report import page, write_report
-from polyward_deploy.results import ABSENT, shown, table
+from polyward_deploy.results import ABSENT, Choice, shown, table
 from tests.deploy.sample import ALPHA, HOSTILE, measured, sample
 
 VOID = {"meta", "link", "br", "wbr", "img", "input", "hr"}
@@ -116,6 +116,13 @@ def test_ids_are_unique_and_references_lead_somewhere(text: str) -> None:
     assert len(ids) == len(set(ids))
     wanted = set(re.findall(r'(?:href="#|url\(#|aria-labelledby=")([^")]+)', text))
     assert wanted <= set(ids)
+
+
+def test_what_a_site_keeps_is_marked_and_explained(text: str) -> None:
+    marked = page(sample().model_copy(update={"kept": (Choice(ALPHA, "lesion", "alone"),)}))
+    assert [row for row in Reader(marked).rows if len(row) == 6][1][5] == "+0.100†"
+    assert "† the site keeps the model that it trained alone." in marked
+    assert "†" not in text
 
 
 def test_hostile_names_stay_text() -> None:

@@ -14,12 +14,14 @@ from rich.console import Console
 from polyward_deploy.results import (
     ABSENT,
     Cell,
+    Choice,
     Results,
     Row,
     interval,
     print_table,
     read_results,
     read_rows,
+    seen_as,
     shown,
     table,
     verdict,
@@ -132,6 +134,28 @@ def test_the_verdict_counts_cells_and_cases() -> None:
     assert "16 to 20 test cases" in text
     assert "One seed proves nothing" in text
     assert "No cell can be compared" in verdict([])
+
+
+def test_what_a_site_keeps_is_marked_where_it_is_not_the_federated_model() -> None:
+    kept = (Choice(ALPHA, "lesion", "alone"), Choice(ALPHA, "size", "ditto"), Choice("beta", "outline", "federated"))
+    results = sample().model_copy(update={"kept": kept})
+    text = printed(results)
+    assert "+0.100†" in text
+    assert "\N{MINUS SIGN}2.00‡" in text
+    assert "+0.125†" not in text
+    assert "† the site keeps the model that it trained alone." in text
+    assert "‡ the site keeps its own model" in text
+    assert "†" not in printed(sample())
+    one = sample().model_copy(update={"kept": kept[:1]})
+    assert "‡" not in printed(one), "only marks that are there are explained"
+
+
+def test_a_model_beside_the_federated_one_can_be_looked_at_in_its_place() -> None:
+    row = Row("federated", 2, ALPHA, "lesion", "test", Stage.DITTO_FINAL, "auroc", 0.9, 20)
+    results = with_rows(sample(), [*sample().rows, row])
+    assert cell_of(results, ALPHA, "lesion").values["federated"].value == 0.80
+    assert cell_of(seen_as(results, "ditto"), ALPHA, "lesion").values["federated"].value == 0.9
+    assert {row.stage for row in seen_as(results, "ditto").rows} == {Stage.FINAL}
 
 
 def test_shown() -> None:

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from polyward_server.cli import app, sentence
 from polyward_server.hub import Hub
-from polyward_server.ledger import Event, Ledger, Round
+from polyward_server.ledger import Ledger
+from polyward_server.records import Event, Round
 from polyward_server.registry import Registry
 from polyward_shared import pki
 from polyward_shared.states import write_state

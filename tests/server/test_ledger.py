@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from polyward_server.ledger import Contribution, Event, Ledger, Member, Round
+from polyward_server.ledger import Ledger
+from polyward_server.records import Contribution, Event, Member, Round
 from polyward_shared.messages import Metric, Stage
 from polyward_shared.problems import Problem
 from tests.support.toy_trainer import toy_study
@@ -79,7 +80,8 @@ def test_a_commit_that_a_kill_interrupts_is_nothing(tmp_path: Path, ledger: Ledg
     """The child dies within the transaction: after the round and the contributions, before the figures' end."""
     code = """
 import os, signal, sys
-from polyward_server.ledger import Ledger, Round
+from polyward_server.ledger import Ledger
+from polyward_server.records import Round
 from tests.server.test_ledger import DIGEST, figure, given
 from polyward_shared.messages import Stage
 

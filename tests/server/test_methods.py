@@ -11,7 +11,7 @@ import pytest
 
 from polyward_server.aggregate.conflict import cagrad
 from polyward_server.exchange import Presence
-from polyward_server.ledger import Event
+from polyward_server.records import Event
 from polyward_shared.schema import Flat, Schema
 from polyward_shared.study import Study
 from tests.support.toy_federation import Toy, ToyFederation

@@ -13,7 +13,7 @@ import pytest
 
 from polyward_client.port.interface import Done, Watcher, Work
 from polyward_server.exchange import Presence
-from polyward_server.ledger import Event
+from polyward_server.records import Event
 from polyward_shared.messages import Kind, Metric, Report, Stage
 from polyward_shared.problems import Code, Problem
 from polyward_shared.schema import ArraySpec, Flat, Schema

@@ -12,7 +12,8 @@ from polyward_client.gate.gate import Gate
 from polyward_deploy.local_grid import LocalGrid, gates_by_node
 from polyward_server.exchange import Presence
 from polyward_server.federation import Federation
-from polyward_server.ledger import Event, Ledger
+from polyward_server.ledger import Ledger
+from polyward_server.records import Event
 from polyward_server.registry import Registry
 from polyward_server.rounds import run_study
 from polyward_shared.messages import Report

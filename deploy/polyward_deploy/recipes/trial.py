@@ -22,7 +22,8 @@ from polyward_client.trainer.trainer import LocalTrainer
 from polyward_deploy.recipes.catalogue import Recipe
 from polyward_deploy.recipes.writing import write_recipe
 from polyward_deploy.simulate import open_site, run_arm
-from polyward_server.ledger import Contribution, Ledger
+from polyward_server.ledger import Ledger
+from polyward_server.records import Contribution
 from polyward_shared.problems import Problem
 from polyward_shared.schema import ENCODER, group_of
 from polyward_shared.states import read_state
