@@ -75,6 +75,12 @@ def run(
         Path | None, typer.Option(help="a file with the first encoder; one of slices is inflated for volumes")
     ] = None,
     before: Annotated[bool, typer.Option(help="train what a recipe puts before its study, and start with that")] = True,
+    late: Annotated[
+        list[str] | None, typer.Option(metavar="SITE=ROUND", help="a site that joins in this round")
+    ] = None,
+    leaves: Annotated[
+        list[str] | None, typer.Option(metavar="SITE=ROUND", help="a site that is gone after this round")
+    ] = None,
 ) -> None:
     """Run a study's whole federation here; goes on where an interrupted run stopped."""
     if study.startswith(PREFIX):
@@ -89,7 +95,8 @@ def run(
         _make_room(target, fresh)
     wanted = _with_rounds(read_study(path), rounds)
     files = _site_files(wanted, path, sites)
-    from polyward_deploy.compare import run_comparison  # after reading: importing torch takes seconds
+    from polyward_deploy.attendance import stays_of  # after reading: importing torch takes seconds
+    from polyward_deploy.compare import run_comparison
     from polyward_deploy.start import started, trained_before
 
     recipe = find(study) if study.startswith(PREFIX) else None
@@ -98,9 +105,12 @@ def run(
         start = trained_before(recipe, first, target, images=images, workers=workers, talk=talk, out=out)
     if start is not None:
         wanted, start = started(wanted, start, target)
+    stays = stays_of(late or [], leaves or [], [read_site(file).name for file in files], wanted.rounds)
+    if stays and engine is not Engine.INPROCESS:
+        raise Problem("--late, --leaves", f"found --engine {engine}", expected="sites that are run in one process")
     arms: tuple[Arm, ...] = ARMS if compare else ("federated",)
     page = run_comparison(
-        wanted, files, arms, target, engine=engine.value, workers=workers, talk=talk, out=out, start=start
+        wanted, files, arms, target, engine=engine.value, workers=workers, talk=talk, out=out, start=start, stays=stays
     )
     out.print(f"page: {page}")
 

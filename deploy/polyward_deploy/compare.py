@@ -16,6 +16,7 @@ from rich.console import Console
 
 from polyward_client.site import Site, read_site
 from polyward_deploy.arms import Arm, variation
+from polyward_deploy.attendance import Stay
 from polyward_deploy.generated import device_note, is_generated
 from polyward_deploy.methods import shared_tasks
 from polyward_deploy.processes import federation, wait_for
@@ -54,26 +55,28 @@ def run_comparison(
     talk: Console,
     out: Console,
     start: Path | None = None,
+    stays: Mapping[str, Stay] | None = None,
 ) -> Path:
     """Runs the arms, prints the table to `out`, writes CSV, JSON and the page, and returns the page's path.
 
     The `federated` arm runs on `engine`; the others, which are there to compare with, always in this process. All begin
     with the encoder in the file `start`, if it is given, which the study then names. Where the study's sites train
     alone beside the federation, that is the arm `local`. A site with a topology of its own excludes `fedavg`, for its
-    branches are not like those of the others.
+    branches are not like those of the others. `stays` says who comes late or leaves the federation; alone, all sites
+    then train in every round, which is more than those have beside it.
     """
     _same_study(study, folder)
     sites = [read_site(path) for path in files]
     alike = all(site.file.topology is None for site in sites)
     owned = shared_tasks(study, sites) if alike else frozenset[str]()
-    needless = {"local"} if study.personal.alone else set()
+    needless = {"local"} if study.personal.alone and not stays else set()
     arms = [arm for arm in arms if arm not in needless and (arm != "fedavg" or owned)]
     started, began = datetime.now(UTC), time.monotonic()
     ledgers: dict[Arm, list[Path]] = {}
     with Screen(talk, arms, [site.name for site in sites], study.rounds) as screen:
         for arm in arms:
             on = engine if arm == "federated" else "inprocess"
-            ledgers[arm] = _run_on(on, study, files, arm, folder / arm, workers, screen.watch, start)
+            ledgers[arm] = _run_on(on, study, files, arm, folder / arm, workers, screen.watch, start, stays)
     results = collect(study, sites, ledgers, owned, started, time.monotonic() - began)
     write_results(folder, results)
     print_table(out, table(results))
@@ -122,7 +125,7 @@ def collect(
         software={name: version(name) for name in SHOWN_VERSIONS},
         sites=tuple(brought[name] for name in sorted(brought)),
         turns=tuple(turns),
-        rows=tuple(retold(row, "alone", "local") or row for row in rows),
+        rows=tuple(rows if "local" in ledgers else (retold(row, "alone", "local") or row for row in rows)),
         kept=tuple(kept),
     )
 
@@ -142,6 +145,7 @@ def _run_on(
     workers: int,
     watch: Watch,
     start: Path | None,
+    stays: Mapping[str, Stay] | None,
 ) -> list[Path]:
     match engine:
         case "ray":
@@ -151,7 +155,8 @@ def _run_on(
         case "processes":
             return [_run_processes(study, files, arm, folder, watch, start)]
         case _:
-            return run_arm(study, files, arm, folder, workers=workers, watch=watch, start=start)
+            here = stays if arm == "federated" else None
+            return run_arm(study, files, arm, folder, workers=workers, watch=watch, start=start, stays=here)
 
 
 def _run_processes(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from polyward_client.approvals import write_approval
@@ -18,8 +18,8 @@ from polyward_client.site import Site, read_site
 from polyward_client.trainer.approve import make_approval
 from polyward_client.trainer.trainer import LocalTrainer
 from polyward_deploy.arms import Arm, variation
+from polyward_deploy.attendance import Attendance, Stay
 from polyward_deploy.local_grid import LocalGrid, gates_by_node
-from polyward_server.exchange import Presence
 from polyward_server.federation import Federation
 from polyward_server.ledger import Ledger
 from polyward_server.records import Event
@@ -29,34 +29,6 @@ from polyward_shared.problems import Problem
 from polyward_shared.study import Study
 
 TRIES = 3  # of a round without a quorum: nobody mends a site while a simulation runs
-
-
-@dataclass(frozen=True, slots=True)
-class Stay:
-    """The rounds in which a site is there: from `first` to `last`, or to the end."""
-
-    first: int = 1
-    last: int | None = None
-
-
-@dataclass(slots=True)
-class Attendance:
-    """Who is there now, and whose work came further when. Sites without a stay of their own are always there."""
-
-    nodes: Mapping[str, int]
-    stays: Mapping[str, Stay] = field(default_factory=dict)
-    round: int = 1  # that is under way
-    progressed: dict[str, float] = field(default_factory=dict)
-
-    def present(self) -> dict[str, int]:
-        """The nodes that are there."""
-        return {site: node for site, node in self.nodes.items() if self._is_here(self.stays.get(site, Stay()))}
-
-    def presence(self) -> dict[str, Presence]:
-        return {site: Presence(True, 0.0, self.progressed.get(site)) for site in self.present()}
-
-    def _is_here(self, stay: Stay) -> bool:
-        return stay.first <= self.round and (stay.last is None or self.round <= stay.last)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from polyward_shared.schema import ENCODER, PRECISION, STATISTICS, Flat, Schema
 from polyward_shared.study import Study
 from polyward_shared.tasks import METRICS
 
+NOT_TRAINED = frozenset({PRECISION, STATISTICS})
 LARGEST_PRECISION = 1e6  # of a value; their mean is 1
 Weights = Mapping[str, Mapping[str, int]]  # place -> site -> weight
 
@@ -108,7 +109,7 @@ class Gathering:
             if scale < 1:
                 self.given[site] = replace(each, scale=scale)
                 for key, stack in self.stacks.items():
-                    if site in stack.sites and group_of_key(key) not in {PRECISION, STATISTICS}:
+                    if site in stack.sites and group_of_key(key) not in NOT_TRAINED:
                         stack.shorten(site, scale)
 
     def close(self) -> None:
@@ -131,7 +132,7 @@ class Gathering:
             new, old, place = update[where], base[where], place_of(self.study, key)
             if group == ENCODER:
                 self.held[site] = key
-            shortened = 1.0 if group in {PRECISION, STATISTICS} else scale
+            shortened = 1.0 if group in NOT_TRAINED else scale
             if self.streams:
                 running = self.folds.get(place)
                 if running is None:
@@ -147,12 +148,9 @@ class Gathering:
 
 
 def length(schema: Schema, update: Flat, base: Flat) -> float:
-    """The L2 norm of a change of everything that is trained: how sure a site is of its values is none of it."""
-    where = schema.groups.get(PRECISION)
-    if where is None:
-        return distance(update, base)
-    before, after = slice(0, where.start), slice(where.stop, update.size)
-    return math.hypot(distance(update[before], base[before]), distance(update[after], base[after]))
+    """The L2 norm of the change of what is trained: neither how sure a site is, nor what its norms have seen."""
+    trained = [where for group, where in schema.groups.items() if group not in NOT_TRAINED]
+    return math.hypot(*(distance(update[where], base[where]) for where in trained))
 
 
 def is_foreseen(study: Study, report: Report, stages: frozenset[Stage]) -> bool:

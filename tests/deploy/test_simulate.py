@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from polyward_client.trainer.journal import read_epochs
-from polyward_deploy.simulate import Attendance, Stay, Watch, run_arm
+from polyward_deploy.attendance import Attendance, Stay, stays_of
+from polyward_deploy.simulate import Watch, run_arm
 from polyward_server.ledger import Ledger
 from polyward_server.records import Event
+from polyward_shared.problems import Problem
 from polyward_shared.study import Study
 from tests.federation.small import small_study
 
@@ -31,6 +33,18 @@ def test_who_is_there_follows_the_round() -> None:
     assert set(attendance.present()) == {"a", "c"}
     attendance.round = 2
     assert set(attendance.presence()) == {"a", "b"}
+
+
+def test_the_command_line_says_who_comes_and_goes() -> None:
+    assert stays_of(["a=3"], ["b=2", "a=5"], ["a", "b"], 6) == {"a": Stay(3, 5), "b": Stay(1, 2)}
+    for late, leaves, message in (
+        (["c=1"], [], "--late: found 'c=1'; expected SITE=ROUND with a site of a, b"),
+        (["a=0"], [], "--late: found 'a=0'; expected SITE=ROUND with a round from 1 to 6"),
+        ([], ["b"], "--leaves: found 'b'; expected SITE=ROUND with a round"),
+        (["a=4"], ["a=3"], "a would be gone before it comes"),
+    ):
+        with pytest.raises(Problem, match=message):
+            stays_of(late, leaves, ["a", "b"], 6)
 
 
 def test_a_latecomer_warms_its_branches_first_and_a_leaver_is_missed_by_nobody(tmp_path: Path) -> None:
