@@ -70,6 +70,7 @@ def run(
     workers: WorkersOption = CORES,
     fresh: Annotated[bool, typer.Option("--fresh", help="throw away what an earlier run left in the folder")] = False,
     rounds: RoundsOption = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="instead of the study's own")] = None,
     images: Annotated[int | None, typer.Option(min=20, help="of a recipe, in all sites together")] = None,
     start: Annotated[
         Path | None, typer.Option(help="a file with the first encoder; one of slices is inflated for volumes")
@@ -94,6 +95,8 @@ def run(
         target = folder or Path("out") / read_study(path).id
         _make_room(target, fresh)
     wanted = _with_rounds(read_study(path), rounds)
+    if seed is not None:
+        wanted = wanted.model_copy(update={"seed": seed})
     files = _site_files(wanted, path, sites)
     from polyward_deploy.attendance import stays_of  # after reading: importing torch takes seconds
     from polyward_deploy.compare import run_comparison

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from polyward_client.port.interface import Description, Done, Watcher, Work
-from polyward_client.site import Site, read_site
+from polyward_client.site import Site
 from polyward_client.trainer.trainer import LocalTrainer
 from polyward_deploy.hospitals import HOSPITALS, write_hospital
 from polyward_deploy.phantoms import Scanner
@@ -149,10 +149,6 @@ def named_sites(found: Aftermath) -> dict[str, set[int]]:
     for event in found.named:
         rounds.setdefault(event.site, set()).add(event.round)
     return rounds
-
-
-def names_of(files: list[Path]) -> list[str]:
-    return [read_site(path).name for path in files]
 
 
 def _relabel(path: Path, column: str, changed: Any) -> None:
