@@ -21,7 +21,7 @@ TITLES: dict[Arm, str] = {
     "local": "each site alone",
     "fedavg": "full FedAvg",
 }
-TROUBLE = frozenset({"refused", "misfit", "missed", "differs", "waiting"})  # said of every arm
+TROUBLE = frozenset({"refused", "misfit", "missed", "differs", "waiting", "shortened", "outlier"})  # said of every arm
 
 
 def bars(console: Console) -> Progress:
