@@ -18,4 +18,10 @@ ARMS: tuple[Arm, ...] = ("federated", "local", "fedavg")
 
 def variation(study: Study, arm: Arm) -> Study:
     """The study that this arm runs. Raises `Problem` where the study's rules exclude it."""
-    return study if arm == "federated" else METHODS[arm].of(study)
+    match arm:
+        case "federated":
+            return study
+        case "local":  # by the study's own schedule, so that nothing but the others is missing
+            return METHODS[arm].of(study).model_copy(update={"training": study.training})
+        case "fedavg":
+            return METHODS[arm].of(study)

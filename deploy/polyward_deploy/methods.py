@@ -93,8 +93,9 @@ def _options(**tables: dict[str, Any]) -> Callable[[Study], Tables]:
 
 
 def _alone(study: Study) -> Tables:
-    """As many rounds of the same work with nobody else: nothing is shared, and no sum is cut or rounded."""
+    """As many rounds of as much work with nobody else: all parts together, as one trains where nothing is shared."""
     return {
+        **_together(study),
         "sharing": {"private_encoder": study.sharing.private_encoder},
         "aggregation": {"clip": 0.0},
         "participation": {"quorum": 1, "task_quorum": {}, "sample": 1.0},
@@ -256,7 +257,7 @@ METHODS: dict[str, Method] = {
         rule="mgda",
     ),
     "precision": Method(
-        help="each weight counts as it matters to a site; sends twice as much up",
+        help="each weight counts as it matters to a site; sends twice as much, both ways",
         source="diagonal Laplace product, after the Fisher merge of arXiv 2111.09832",
         sets=_options(),
         rule="precision",
@@ -264,7 +265,7 @@ METHODS: dict[str, Method] = {
     "clusters": Method(
         help="several encoders, each for like sites",
         source="MaT-FL, Cai et al. 2023",
-        sets=_options(),
+        sets=_options(aggregation={"weighting": "uniform"}),
         rule="clusters",
     ),
     "fedhca2": Method(

@@ -69,7 +69,10 @@ def arranged(study: Study, arrangement: Arrangement) -> Study:
 
 
 def narrowed(study: Study, task: str, owners: int) -> Study:
-    """The study with this task and nothing else; no more sites are needed for a round than own it."""
+    """The study with this task and nothing else; no more sites are needed for a round than own it.
+
+    Raises `Problem` where the study's rules need more.
+    """
     rule = study.participation
     participation = rule.model_copy(
         update={
@@ -78,7 +81,7 @@ def narrowed(study: Study, task: str, owners: int) -> Study:
         }
     )
     side = {name: study.side[name] for name in study.tasks[task].side}
-    return study.model_copy(
+    narrow = study.model_copy(
         update={
             "tasks": {task: study.tasks[task]},
             "side": side,
@@ -86,6 +89,7 @@ def narrowed(study: Study, task: str, owners: int) -> Study:
             "participation": participation,
         }
     )
+    return validated(narrow.model_dump(mode="json"), Study, where=f"the study {study.id} with {task} alone")
 
 
 def _parts(study: Study, sites: Sequence[Site], arrangement: Arrangement) -> tuple[Part, ...]:

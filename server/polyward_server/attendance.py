@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Collection, Mapping
 
 import numpy as np
@@ -13,22 +12,24 @@ from polyward_shared.seeds import seed_for
 from polyward_shared.study import Study
 
 
-def chosen(study: Study, members: Mapping[str, Member], online: Collection[str], number: int, missed: int) -> list[str]:
+def chosen(study: Study, members: Mapping[str, Member], online: Collection[str], number: int) -> list[str]:
     """The sites that the round asks, by name.
 
-    A sample is drawn among those who are online: as large as the study says, never below the quorum, and with owners
-    of each task whose quorum the study names. After `missed` turns without a quorum it is another one.
+    A sample is the beginning of an order of all members that is drawn from study and round, with those who are online
+    first: as large as the study says, never below the quorum, and with owners of each task whose quorum the study
+    names. Who is away and not in the sample changes nothing; where too few are here, members who are away are asked
+    and waited for.
     """
     rule = study.participation
     if rule.sample >= 1:
         return sorted(members)
-    here = sorted(set(members) & set(online))
-    wanted = max(rule.quorum, math.ceil(rule.sample * len(members)))
-    order = np.random.default_rng(seed_for(study.seed, "sample", number, missed)).permutation(len(here))
-    drawn = [here[place] for place in order]
+    names = sorted(members)
+    wanted = max(rule.quorum, math.ceil(rule.sample * len(names)))
+    order = np.random.default_rng(seed_for(study.seed, "sample", number)).permutation(len(names))
+    drawn = sorted((names[place] for place in order), key=lambda site: site not in online)  # stable
     asked = drawn[:wanted]
     for task, needed in rule.task_quorum.items():
-        owners = Counter(task in members[site].counts for site in asked)[True]
+        owners = sum(task in members[site].counts for site in asked)
         others = [site for site in drawn if site not in asked and task in members[site].counts]
         asked += others[: max(0, needed - owners)]
     return sorted(asked)

@@ -7,6 +7,7 @@ well by its own lights, so its update may look like any other: then only the fig
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from statistics import median
 
@@ -14,7 +15,8 @@ from polyward_server.aggregate.diagnostics import Diagnostics, outliers
 from polyward_shared.messages import Metric
 from polyward_shared.tasks import LOWER_IS_BETTER, METRICS, Task
 
-FEWEST_PEERS = 3  # others to compare with
+FEWEST_OTHERS = 2  # to say what length is usual
+FEWEST_PEERS = 3  # to compare directions or figures with
 SPREADS = 4.0  # a direction stands out when it is so many spreads from the peers' middle
 LEAST_SPREAD = 0.03  # of cosines: a few sites may agree by chance
 TIMES = 5.0  # an error stands out when it is so many times the others' middle
@@ -24,16 +26,30 @@ FEWEST_CASES = 20  # behind a score: with fewer, chance alone moves it as far
 
 def standing_out(
     found: Diagnostics,
+    norms: Mapping[str, float],
     tasksets: Mapping[str, frozenset[str]],
     tasks: Mapping[str, Task],
     figures: Iterable[tuple[str, Metric]],
 ) -> dict[str, str]:
-    """The sites with their reasons; `figures` are the round's, `tasksets` the tasks of every site."""
-    reasons: dict[str, list[str]] = {site: [why] for site, why in outliers(found).items()}
-    for looked in (_directions(found, tasksets), _figures(tasks, list(figures))):
+    """The sites with their reasons.
+
+    `norms` are the lengths of the updates as they came, of which `found` may know shortened ones; `tasksets` the tasks
+    of every site, `figures` the round's.
+    """
+    reasons: dict[str, list[str]] = {site: [why] for site, why in outliers(found, longest=math.inf).items()}
+    for looked in (_lengths(norms), _directions(found, tasksets), _figures(tasks, figures)):
         for site, why in looked.items():
             reasons.setdefault(site, []).append(why)
     return {site: ", ".join(said) for site, said in sorted(reasons.items())}
+
+
+def _lengths(norms: Mapping[str, float]) -> dict[str, str]:
+    odd = {}
+    for site, own in norms.items():
+        others = [norm for other, norm in norms.items() if other != site and norm > 0]
+        if len(others) >= FEWEST_OTHERS and own > TIMES * median(others):
+            odd[site] = f"length {own / median(others):.1f} times the usual"
+    return odd
 
 
 def _directions(found: Diagnostics, tasksets: Mapping[str, frozenset[str]]) -> dict[str, str]:
@@ -50,22 +66,25 @@ def _directions(found: Diagnostics, tasksets: Mapping[str, frozenset[str]]) -> d
     return odd
 
 
-def _figures(tasks: Mapping[str, Task], figures: list[tuple[str, Metric]]) -> dict[str, str]:
-    """The worst of a site's primary figures that stand out, on whatever split and at whatever stage."""
-    odd: dict[str, str] = {}
+def _figures(tasks: Mapping[str, Task], figures: Iterable[tuple[str, Metric]]) -> dict[str, str]:
+    """The first of a site's primary figures that stands out, on whatever split and at whatever stage."""
+    alike: dict[tuple[str, str, str], dict[str, Metric]] = {}
     for site, metric in figures:
-        if metric.name != METRICS[tasks[metric.task].kind][0] or metric.count < FEWEST_CASES:
-            continue
-        key = (metric.task, metric.split, metric.stage, metric.name)
-        others = [m.value for s, m in figures if s != site and (m.task, m.split, m.stage, m.name) == key]
-        if len(others) < FEWEST_PEERS:
-            continue
-        middle = median(others)
-        if metric.name in LOWER_IS_BETTER:
-            stands_out = middle > 0 and metric.value > TIMES * middle
-        else:
-            stands_out = metric.value < middle - BELOW
-        if stands_out:
+        if metric.name == METRICS[tasks[metric.task].kind][0]:
+            alike.setdefault((metric.task, metric.split, metric.stage), {})[site] = metric
+    odd: dict[str, str] = {}
+    for rows in alike.values():
+        for site, metric in rows.items():
+            others = [each.value for other, each in rows.items() if other != site]
+            if metric.count < FEWEST_CASES or len(others) < FEWEST_PEERS:
+                continue
+            middle = median(others)
+            if metric.name in LOWER_IS_BETTER:
+                stands_out = middle > 0 and metric.value > TIMES * middle
+            else:
+                stands_out = metric.value < middle - BELOW
+            if not stands_out:
+                continue
             odd.setdefault(
                 site, f"{metric.name} of {metric.task} {metric.value:.3g} ({metric.stage}), others {middle:.3g}"
             )

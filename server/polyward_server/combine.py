@@ -86,12 +86,12 @@ def _one_encoder(study: Study, shared: Shared, gathered: Gathering, number: int,
 
 
 def _step(study: Study, gathered: Gathering, key: str, number: int) -> Change:
-    """The change of one group: the study's rule for the encoder, the weighted mean for the others."""
+    """The change of one group: the study's rule for the encoder; for all else the weighted mean, or a robust rule."""
     if key in gathered.folds:
         running = gathered.folds.pop(key)
         return running.total / (fold.UNIT * running.weight)
-    stack, weights = gathered.stacks[key], gathered.weights[key]
-    if group_of_key(key) != ENCODER:
+    stack, weights, group = gathered.stacks[key], gathered.weights[key], group_of_key(key)
+    if group != ENCODER and not study.aggregation.traits.robust:
         return _mean(stack, weights)
     return change(
         study.aggregation,

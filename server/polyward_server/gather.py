@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from polyward_shared.study import Study
 from polyward_shared.tasks import METRICS
 
 NOT_TRAINED = frozenset({PRECISION, STATISTICS})
-LARGEST_PRECISION = 1e6  # of a value; their mean is 1
+LARGEST_MOMENT = 1e12  # of what norms have seen; squares among them
 Weights = Mapping[str, Mapping[str, int]]  # place -> site -> weight
 
 
@@ -41,7 +41,8 @@ def place_of(study: Study, key: str) -> str:
 
 
 class Gathering:
-    """`weights` are those of the sites that were asked, `usual` the usual length of an update in the round before."""
+    """`weights` and `tasks` are those of the sites that were asked, `usual` the usual length of an update in the round
+    before."""
 
     def __init__(
         self,
@@ -49,10 +50,11 @@ class Gathering:
         shared: Shared,
         schemas: Mapping[str, Schema],
         weights: Weights,
+        tasks: Mapping[str, Collection[str]],
         usual: float | None,
         folder: Path,
     ) -> None:
-        self.study, self.shared, self.schemas, self.weights = study, shared, schemas, weights
+        self.study, self.shared, self.schemas, self.weights, self.tasks = study, shared, schemas, weights, tasks
         rule = study.aggregation
         self.streams = rule.traits.streams and (usual is not None or not rule.clip)
         self.folder, self._usual = folder, usual
@@ -73,7 +75,7 @@ class Gathering:
             return Code.STATE_MISMATCH
         if len(report.payload) != schema.size * BYTES_PER_VALUE[report.codec]:
             return Code.EGRESS_SCHEMA
-        if not is_foreseen(self.study, report, stages):
+        if not is_foreseen(self.study, report, stages, self.tasks[answer.site]):
             return Code.EGRESS_METRIC
         base = ask.base(answer.site)
         update = decode(report.codec, report.payload, base)
@@ -119,11 +121,17 @@ class Gathering:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _fits(self, schema: Schema, update: Flat, base: Flat) -> bool:
+        """Whether every value can be summed; false for NaN as well."""
         for group, where in schema.groups.items():
-            if group == PRECISION:
-                if not ((update[where] >= 0) & (update[where] <= LARGEST_PRECISION)).all():  # false for NaN as well
-                    return False
-            elif not fold.fits(update[where], base[where]):
+            values = update[where]
+            match group:
+                case "precision":  # their mean is 1, so none is larger than their number
+                    fits = bool(((values >= 0) & (values <= values.size)).all())
+                case "statistics":
+                    fits = bool((np.abs(values) <= LARGEST_MOMENT).all())
+                case _:
+                    fits = fold.fits(values, base[where])
+            if not fits:
                 return False
         return True
 
@@ -133,7 +141,7 @@ class Gathering:
             if group == ENCODER:
                 self.held[site] = key
             shortened = 1.0 if group in NOT_TRAINED else scale
-            if self.streams:
+            if self.streams and group != STATISTICS:  # squares are too large for a sum in whole numbers
                 running = self.folds.get(place)
                 if running is None:
                     running = self.folds[place] = fold.start(new.size)
@@ -153,10 +161,15 @@ def length(schema: Schema, update: Flat, base: Flat) -> float:
     return math.hypot(*(distance(update[where], base[where]) for where in trained))
 
 
-def is_foreseen(study: Study, report: Report, stages: frozenset[Stage]) -> bool:
-    """Whether every figure is one that the study asks for at these stages."""
-    return all(
+def is_foreseen(study: Study, report: Report, stages: frozenset[Stage], tasks: Collection[str]) -> bool:
+    """Whether every figure, and every word on a model that is kept, is one that the study asks of a site with these
+    tasks at these stages."""
+    personal = study.personal
+    models = {"federated", *(["alone"] if personal.alone else []), *(["ditto"] if personal.ditto else [])}
+    words = report.kept.keys() <= set(tasks) and set(report.kept.values()) <= models
+    return words and all(
         metric.task in study.tasks
+        and metric.task in tasks
         and metric.split in study.evaluation.splits
         and metric.stage in stages
         and metric.name in METRICS[study.tasks[metric.task].kind]

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 
+import numpy as np
 from flwr.app import Message
 
 from polyward_server.exchange import Patience
@@ -58,7 +59,6 @@ def admit(study: Study, federation: Federation, shared: Shared, asked: dict[str,
     ]
     if not new:
         return
-    asked.update(dict.fromkeys(new, now))
     for site, report in _join(study, federation, new, seconds=ADMIT_SECONDS).items():
         schema = _schema(study, report)
         fits = schema is not None
@@ -67,6 +67,7 @@ def admit(study: Study, federation: Federation, shared: Shared, asked: dict[str,
         if schema is not None and fits:
             fits = _takes_in(study, federation, shared, site, schema, report)
         _welcome(federation, study, site, report, agrees=fits)
+    asked.update(dict.fromkeys(new, time.monotonic()))
 
 
 def _takes_in(study: Study, federation: Federation, shared: Shared, site: str, schema: Schema, report: Report) -> bool:
@@ -75,7 +76,7 @@ def _takes_in(study: Study, federation: Federation, shared: Shared, site: str, s
     if ENCODER not in known or any(shared.schemas[name] != schema.group(name) for name in known):
         return False
     for name in shared.lacks(schema):
-        first = _fetch(study, federation, site, schema, name, report.first.get(name, ""))
+        first = _fetch(study, federation, site, schema, name, report.first.get(name, ""), seconds=ADMIT_SECONDS)
         if first is None:
             return False
         shared.schemas[name], shared.groups[name] = schema.group(name), first
@@ -131,22 +132,27 @@ def _first_state(study: Study, federation: Federation, reports: Mapping[str, Rep
             flat = _registered(study, federation, schema)
         while flat is None and sources:  # a site that has gone, or does not keep its word, is passed over
             site = sources.pop(0)
-            flat = _fetch(study, federation, site, usable[site], group, agreed)
-        if flat is None:
+            flat = _fetch(study, federation, site, usable[site], group, agreed, seconds=JOIN_SECONDS)
+        if flat is None and group == ENCODER:
             return None
+        if flat is None:  # nobody keeps the word that was given for this branch: the study goes on without them
+            disagree |= set(owners)
+            continue
         shared.schemas[group], shared.groups[group] = schema, flat
     return (shared, disagree) if ENCODER in shared.groups else None
 
 
-def _fetch(study: Study, federation: Federation, site: str, schema: Schema, group: str, agreed: str) -> Flat | None:
-    """One site's first state; taken only if it is, byte for byte, what the others announced."""
-    reports = _join(study, federation, [site], seconds=JOIN_SECONDS, want_state=True)
+def _fetch(
+    study: Study, federation: Federation, site: str, schema: Schema, group: str, agreed: str, *, seconds: float
+) -> Flat | None:
+    """One site's first state; taken only if it is, byte for byte, what the others announced, and finite."""
+    reports = _join(study, federation, [site], seconds=seconds, want_state=True)
     report = reports.get(site)
     if report is None:
         return None
     whole = len(report.payload) == schema.size * BYTES_PER_VALUE["float32"]
     part = decode("float32", report.payload if whole else b"", None)[schema.groups[group]]
-    if schema.group(group).state_digest(part) != agreed:
+    if not whole or schema.group(group).state_digest(part) != agreed or not np.isfinite(part).all():
         federation.ledger.note(Event(study.digest(), 0, site, "misfit", "first state is not what was announced"))
         return None
     return part

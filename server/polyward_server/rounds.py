@@ -52,12 +52,12 @@ def run_study(study: Study, federation: Federation) -> bool:
     shared = load(federation.registry, last)
     held: dict[str, str] = {}
     missed = 0
-    asked = dict.fromkeys(ledger.members(digest), time.monotonic())
+    asked = dict.fromkeys(_settled(ledger.members(digest), shared), time.monotonic())
     while last.number < study.rounds:
         if federation.stopped():
             return False
         admit(study, federation, shared, asked)
-        done = _round(study, federation, shared, last, held, missed)
+        done = _round(study, federation, shared, last, held)
         if done is None:
             missed += 1
             _wait(study, federation, last.number + 1, missed, "no quorum")
@@ -86,7 +86,7 @@ def _wait(study: Study, federation: Federation, number: int, missed: int, why: s
 
 
 def _round(
-    study: Study, federation: Federation, shared: Shared, last: Round, held: dict[str, str], missed: int
+    study: Study, federation: Federation, shared: Shared, last: Round, held: dict[str, str]
 ) -> tuple[Shared, Round] | None:
     """One round, committed; None when no quorum answered."""
     began = time.monotonic()
@@ -96,7 +96,7 @@ def _round(
     schemas = {site: schema for site, schema in schemas.items() if not shared.lacks(schema)}
     if study.sharing.branches == "taskset":
         shared.variants = taskset_variants(study, members)
-    asked = chosen(study, members, _online(federation, schemas), number, missed)
+    asked = chosen(study, {site: members[site] for site in schemas}, _online(federation, schemas), number)
     schemas = {site: schemas[site] for site in asked}
     ask = Orders(study, federation, shared, schemas, held, Kind.TRAIN, number)
     gathered = Gathering(
@@ -104,6 +104,7 @@ def _round(
         shared,
         schemas,
         _weights(study, members, ask),
+        {site: members[site].counts.keys() for site in asked},
         clip.usual([each.norm for each in federation.ledger.contributions(digest).get(last.number, [])]),
         federation.registry.folder / f".round-{digest[:16]}",
     )
@@ -158,7 +159,8 @@ def _committed(
         if each.scale < 1:
             federation.ledger.note(Event(digest, number, site, "shortened", f"to {each.scale:.3f} of its length"))
     tasksets = {site: frozenset(member.counts) for site, member in federation.ledger.members(digest).items()}
-    for site, why in standing_out(found, tasksets, study.tasks, gathered.figures).items():
+    norms = {site: each.norm for site, each in gathered.given.items()}
+    for site, why in standing_out(found, norms, tasksets, study.tasks, gathered.figures).items():
         federation.ledger.note(Event(digest, number, site, "outlier", why))
     given = attributed(gathered.given, found)
     federation.ledger.commit_round(digest, committed, given, gathered.figures, pairs_of(found))
@@ -184,12 +186,19 @@ def _finish(study: Study, federation: Federation, shared: Shared, last: Round, h
             continue
         if not ask.is_answered_by(report, answer.site):
             exchange.refuse(answer.site, Code.STATE_MISMATCH)
-        elif is_foreseen(study, report, stages) and set(report.kept) <= set(members[answer.site].counts):
+        elif is_foreseen(study, report, stages, members[answer.site].counts):
             federation.ledger.note_kept(digest, answer.site, report.kept)
             federation.ledger.add_metrics(digest, last.number, [(answer.site, metric) for metric in report.metrics])
             federation.ledger.note(Event(digest, last.number, answer.site, "finished", _headline(study, report)))
         else:
             exchange.refuse(answer.site, Code.EGRESS_METRIC)
+
+
+def _settled(members: Mapping[str, Member], shared: Shared) -> list[str]:
+    """All but those whose arrays are not here: a hub killed after a latecomer joined lost them, and it joins again."""
+    return [
+        s for s, member in members.items() if not member.agrees or not shared.lacks(Schema.from_json(member.schema))
+    ]
 
 
 def _online(federation: Federation, sites: Iterable[str]) -> set[str]:

@@ -26,15 +26,16 @@ class Traits:
     streams: bool = False
     secure_sums: bool = False
     weighs: bool = False  # follows aggregation.weighting; else every site counts alike
+    robust: bool = False  # holds for branches that cross as for the encoder
     encoders: Literal["one", "several", "each"] = "one"
 
 
 RULES: dict[Rule, Traits] = {
     "mean": Traits(streams=True, secure_sums=True, weighs=True),
     "precision": Traits(secure_sums=True, weighs=True),  # two sums; kept side by side here, for exact repeats
-    "trimmed_mean": Traits(),
-    "median": Traits(),
-    "krum": Traits(),
+    "trimmed_mean": Traits(robust=True),
+    "median": Traits(robust=True),
+    "krum": Traits(robust=True),
     "mgda": Traits(),
     "pcgrad": Traits(),
     "cagrad": Traits(),
@@ -59,7 +60,7 @@ class Aggregation(Frozen):
     rule: Rule = "mean"
     weighting: Literal["samples", "tasks", "uniform"] = "samples"
     task_exponent: float = Field(default=0.5, ge=0, le=1)  # `tasks` only: 1 follows counts, 0 treats owners alike
-    largest_share: float = Field(default=1.0, gt=0, le=1)  # no site counts for more than this part of the whole
+    largest_share: float = Field(default=1.0, gt=0, le=1)  # of one site among those that a round asks
     clip: float = Field(default=3.0, ge=0)  # times the usual length of an update, to which longer ones are cut; 0: none
     c: float = Field(default=0.4, ge=0, lt=1)  # cagrad and fedhca2
     faulty: Positive = 1  # krum: sites that may lie; trimmed_mean: values left out at either end

@@ -46,8 +46,16 @@ class ArraySpec:
         return math.prod(self.shape)
 
 
+MOST_DIMENSIONS = 8
+LARGEST = 2**40  # values of one array
+
+
 def _sound(spec: ArraySpec) -> bool:
-    return isinstance(spec.name, str) and all(type(side) is int and 0 < side < 2**40 for side in spec.shape)
+    if not isinstance(spec.name, str) or len(spec.shape) > MOST_DIMENSIONS:
+        return False
+    within = all(type(side) is int and 0 < side < LARGEST for side in spec.shape)
+    named = not spec.name.startswith(f"{BRANCHES}.") or len(spec.name.split(".", 2)) == 3  # branches.<task>.<array>
+    return within and named and spec.size < LARGEST
 
 
 @dataclass(frozen=True)

@@ -147,10 +147,11 @@ class Study(Frozen):
         graph = self.graph(self.topology)
         if self.training.patience and "val" not in self.evaluation.splits:
             raise ValueError("training.patience: branches rest by their val loss; expected val in evaluation.splits")
-        if graph.interactions and self.sharing.branches == "task":
+        if graph.interactions and (self.sharing.branches == "task" or self.aggregation.rule == "fedhca2"):
             raise ValueError(
-                "sharing.branches: found 'task', but branches that exchange features at their site are fitted to its "
-                "other tasks; expected 'site', or a topology without interactions"
+                f"sharing.branches: found {self.sharing.branches!r} with the rule {self.aggregation.rule!r}, but "
+                "branches that exchange features at their site are fitted to its other tasks and cannot cross; "
+                "expected 'site' and another rule than fedhca2, or a topology without interactions"
             )
         columns = sorted({column for task in self.tasks.values() if (column := getattr(task, "group", None))})
         if len(columns) > 1:
@@ -193,6 +194,16 @@ class Study(Frozen):
             )
         if rule.rule == "precision" and self.wire.codec != "float32":
             raise ValueError("wire.codec: the rule 'precision' sends how sure weights are; expected 'float32'")
+        if sharing.norm_statistics == "shared" and (self.wire.codec != "float32" or rule.traits.robust):
+            raise ValueError(
+                "sharing.norm_statistics: found 'shared'; squares need wire.codec = 'float32' to give a variance, and "
+                f"a rule like {rule.rule!r} does not hold for them; expected float32 and a rule that is no robust one"
+            )
+        if self.personal.alone and self.encoder.start != "seed" and self.participation.sample < 1:
+            raise ValueError(
+                "personal.alone: found true, but a site that is not asked in the first round never sees the registered "
+                "encoder that the study starts with; expected participation.sample = 1, or false"
+            )
         batch_norm = isinstance(self.encoder, Custom) or getattr(self.encoder, "norm", "") == "batch"
         if sharing.norm_statistics == "shared" and not batch_norm:
             raise ValueError(

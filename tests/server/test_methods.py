@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 
 from polyward_server.aggregate.conflict import cagrad
+from polyward_server.attendance import chosen
 from polyward_server.exchange import Presence
-from polyward_server.records import Event
+from polyward_server.records import Event, Member
+from polyward_shared.messages import Kind, Report
 from polyward_shared.schema import Flat, Schema
 from polyward_shared.study import Study
 from tests.support.toy_federation import Toy, ToyFederation
@@ -26,6 +29,10 @@ FIVE = {
     "e": Toy(-3.0, {"mask": 20}),
 }
 THREE = {name: FIVE[name] for name in "abc"}
+
+
+class Killed(Exception):
+    """Stands for the end of the hub's process."""
 
 
 def study_of(rule: dict[str, Any], **changes: Any) -> Study:
@@ -235,3 +242,68 @@ def test_a_latecomer_may_bring_a_task_that_nobody_had(tmp_path: Path) -> None:
         assert toy.credited() == {1: ["a", "b"], 2: ["a", "b", "c"], 3: ["a", "b", "c"]}
         start = first_state(Schema(()).of({"branches.grade.w": np.zeros(2, np.float32)}))
         np.testing.assert_allclose(toy.group("branches.grade"), start + 0.75 * (4.0 - start), atol=1e-5)
+
+
+def test_a_hub_killed_after_a_latecomer_brought_a_task_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    toys = {"a": Toy(1.0, {"mask": 30}), "b": Toy(1.0, {"mask": 10}), "c": Toy(4.0, {"grade": 20})}
+    study = study_of({}, sharing={"branches": "task"}, participation={"quorum": 2, "rejoin_seconds": 0.0})
+    away, here = Presence(online=False, since=0.0), Presence(online=True, since=0.0)
+
+    def arrive(event: Event) -> None:
+        if event.what == "committed" and event.round == 1:
+            toy.here["c"] = here
+
+    def die(event: Event) -> None:
+        arrive(event)
+        if event.what == "joined" and event.site == "c":
+            raise Killed
+
+    with ToyFederation(tmp_path / "whole", study, toys, heard=arrive) as toy:
+        toy.here["c"] = away
+        assert toy.run()
+        states, credited = toy.states(), toy.credited()
+    with ToyFederation(tmp_path / "cut", study, toys, heard=die) as toy:
+        toy.here["c"] = away
+        with pytest.raises(Killed):
+            toy.run()
+    with ToyFederation(tmp_path / "cut", study, toys) as toy:
+        assert toy.run()
+        assert (toy.states(), toy.credited()) == (states, credited)
+
+
+@pytest.mark.parametrize("payload", [b"", np.full(11, np.nan, np.float32).tobytes()])
+def test_a_first_branch_that_only_a_liar_has_stops_nobody(tmp_path: Path, payload: bytes) -> None:
+    toys = {"a": Toy(1.0, {"mask": 30}), "b": Toy(1.0, {"mask": 10}), "c": Toy(4.0, {"grade": 20})}
+
+    def lie(report: Report) -> Report:
+        if report.kind is not Kind.JOIN or not report.payload:
+            return report
+        schema = Schema.from_json(report.schema)
+        values = np.frombuffer(payload or report.payload, np.float32)
+        digest = schema.group("branches.grade").state_digest(values[schema.groups["branches.grade"]])
+        return replace(report, payload=payload, first={**report.first, "branches.grade": digest})
+
+    study = study_of({}, sharing={"branches": "task"}, rounds=1)
+    with ToyFederation(tmp_path, study, toys, lies={"c": lie}) as toy:
+        assert toy.run()
+        assert toy.credited() == {1: ["a", "b"]}
+
+
+def test_who_is_away_and_not_drawn_changes_no_sample() -> None:
+    names = [f"s{number}" for number in range(10)]
+    members = {name: Member(name, 10, {"mask": 10}, "", "", True) for name in names}
+    study = study_of({}, participation={"quorum": 2, "sample": 0.3})
+    asked = chosen(study, members, names, 1)
+    assert len(asked) == 3
+    other = next(name for name in names if name not in asked)
+    assert chosen(study, members, [name for name in names if name != other], 1) == asked
+    assert asked[0] not in chosen(study, members, [name for name in names if name != asked[0]], 1)
+    assert chosen(study, members, (), 1) == asked  # a hub that has just started sees nobody
+
+
+def test_a_robust_rule_holds_for_branches_that_cross(tmp_path: Path) -> None:
+    toys = {name: Toy(1.0, {"mask": 10}) for name in "abcd"} | {"e": Toy(60.0, {"mask": 10})}
+    study = study_of({"rule": "median"}, sharing={"branches": "task"}, participation={"quorum": 3})
+    with ToyFederation(tmp_path, study, toys) as toy:
+        assert toy.run()
+        assert np.abs(toy.group("branches.mask") - 1).max() < 0.2

@@ -247,6 +247,22 @@ def test_changes_that_need_company_change_the_digest_too(plain: dict[str, Any], 
         ({"aggregation": {"rule": "precision"}, "wire": {"codec": "bfloat16"}}, "wire.codec: the rule 'precision'"),
         ({"training": {"schedule": "fedbabu", "final_epochs": 0}}, "training.schedule: with 'fedbabu' branches move"),
         ({"sharing": {"norm_statistics": "shared"}}, "sharing.norm_statistics: found 'shared', but this encoder"),
+        (
+            {"aggregation": {"rule": "fedhca2", "weighting": "uniform"}, "topology": {"kind": "interacted"}},
+            "sharing.branches: found 'site' with the rule 'fedhca2', but branches that exchange",
+        ),
+        (
+            {
+                "encoder": {"norm": "batch"},
+                "sharing": {"norm_statistics": "shared"},
+                "wire": {"codec": "bfloat16"},
+            },
+            "sharing.norm_statistics: found 'shared'; squares need wire.codec = 'float32'",
+        ),
+        (
+            {"encoder": {"start": "a" * 64}, "participation": {"sample": 0.5}},
+            "personal.alone: found true, but a site that is not asked in the first round",
+        ),
         ({"participation": {"longest_seconds": 1.0}}, "participation: longest_seconds: found 1; expected at least"),
         ({"side": {"sex": {"kind": "category"}}}, "side.sex: classes: expected different names for a category"),
     ],

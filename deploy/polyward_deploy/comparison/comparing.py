@@ -32,8 +32,13 @@ def compare(
 ) -> Comparison:
     """Trains what is not finished, shows on `talk` how far it is, and reads the figures of all.
 
-    Raises `Problem` for a folder that belongs to another comparison, and when no variation came to its end.
+    Raises `Problem` for a study that starts with a registered encoder, for a folder that belongs to another
+    comparison, and when no variation came to its end.
     """
+    if study.encoder.start != "seed":
+        raise Problem(
+            "encoder.start", "names an encoder of a hub's registry, which runs here do not have", expected="seed"
+        )
     same_comparison(study, sites, folder)
     runs = planned(variations, seeds, folder)
     failures = train(runs, processes=processes, talk=talk)

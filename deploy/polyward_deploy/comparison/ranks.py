@@ -36,9 +36,10 @@ class Ranks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """One variation against the reference, over the cells of (site, task) that all variations have.
+    """One variation against the reference: the cells of (site, task) that both have, better and worse.
 
-    `delta` is the mean over tasks of the relative gain in percent, by seed; `worst` the site with the least one.
+    Rank, `delta` and what is said of sites are over the cells that all variations have. `delta` is the mean over tasks
+    of the relative gain in percent, by seed; `worst` the site with the least one.
     """
 
     name: str
@@ -92,7 +93,7 @@ def critical_difference(count: int, blocks: int) -> float:
 def summaries(comparison: Comparison) -> list[Summary]:
     """One for each variation, the reference included, whose gains are none."""
     shared = common(comparison)
-    lines = [line for line in site_lines(comparison) if (line.site, line.task) in shared]
+    lines = site_lines(comparison)
     rank = ranks(comparison).mean
     names = [] if comparison.reference not in comparison.names else comparison.names
     by_site = {site: tuple(task for of, task in shared if of == site) for site, _ in shared}

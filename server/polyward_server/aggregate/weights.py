@@ -17,10 +17,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import median_low
 
 from polyward_server.aggregate.fold import WEIGHT_TOTAL
 from polyward_shared.schema import BRANCHES
 from polyward_shared.study import Study
+
+LARGEST_CLAIM = 20  # times the middle site, the lower of two: hospitals differ, but not without end
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,14 @@ def capped(shares: Mapping[str, float], largest: float) -> dict[str, float]:
     return found
 
 
+def believed(counts: Mapping[str, int]) -> dict[str, float]:
+    """Counts that sites claim, none above LARGEST_CLAIM times the middle one: a lie buys no more than that."""
+    if not counts:
+        return {}
+    bound = LARGEST_CLAIM * median_low(counts.values())
+    return {site: float(min(count, bound)) for site, count in counts.items()}
+
+
 def effective_sites(weights: Mapping[str, int]) -> float:
     """1 / sum w_i^2 of weights that sum to 1: how many sites of equal weight would be as many; 0 without any."""
     total, squares = sum(weights.values()), sum(weight**2 for weight in weights.values())
@@ -59,9 +70,9 @@ def effective_sites(weights: Mapping[str, int]) -> float:
 
 
 def group_task(group: str) -> str | None:
-    """The task of a group of branches, whichever variant: `branches.mask@3` -> `mask`; None for other groups."""
-    first, _, rest = group.partition(".")
-    return rest.partition("@")[0] if first == BRANCHES else None
+    """The task of a group of branches, `branches.mask` -> `mask`; None for other groups."""
+    first, _, task = group.partition(".")
+    return task if first == BRANCHES else None
 
 
 def _shares(study: Study, group: str, sites: Mapping[str, Labels]) -> dict[str, float]:
@@ -69,14 +80,15 @@ def _shares(study: Study, group: str, sites: Mapping[str, Labels]) -> dict[str, 
     if rule.weighting == "uniform":
         return dict.fromkeys(sites, 1.0)
     if (task := group_task(group)) is not None:  # a branch that its owners share
-        return {site: float(max(1, labels.counts.get(task, 0))) for site, labels in sites.items()}
+        power = rule.task_exponent if rule.weighting == "tasks" else 1.0
+        claims = believed({site: max(1, labels.counts.get(task, 0)) for site, labels in sites.items()})
+        return {site: count**power for site, count in claims.items()}
     if rule.weighting == "samples":
-        return {site: float(max(1, labels.samples)) for site, labels in sites.items()}
+        return believed({site: max(1, labels.samples) for site, labels in sites.items()})
     shares = dict.fromkeys(sites, 0.0)
     for task, settings in study.tasks.items():
-        owners = {
-            site: labels.counts[task] ** rule.task_exponent for site, labels in sites.items() if labels.counts.get(task)
-        }
+        claims = believed({site: labels.counts[task] for site, labels in sites.items() if labels.counts.get(task)})
+        owners = {site: count**rule.task_exponent for site, count in claims.items()}
         whole = math.fsum(owners.values())
         for site, part in owners.items():
             shares[site] += settings.weight * part / whole

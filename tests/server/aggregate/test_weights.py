@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyward_server.aggregate.fold import WEIGHT_TOTAL
-from polyward_server.aggregate.weights import Labels, capped, effective_sites, group_task, site_weights
+from polyward_server.aggregate.weights import Labels, believed, capped, effective_sites, group_task, site_weights
 from tests.support.toy_trainer import toy_study
 
 SITES = {
@@ -44,8 +44,10 @@ def test_weights_of_the_encoder(rule: dict[str, Any], wanted: dict[str, float]) 
 
 @pytest.mark.parametrize("weighting", ["samples", "tasks"])
 def test_a_branch_counts_by_the_labels_of_its_task_among_its_owners(weighting: str) -> None:
-    assert shares("branches.mask", weighting=weighting) == pytest.approx({"a": 0.75, "b": 0.25}, abs=1e-5)
-    assert shares("branches.grade", weighting=weighting) == pytest.approx({"b": 0.2, "c": 0.8}, abs=1e-5)
+    rule = {"weighting": weighting, "task_exponent": 1.0}
+    assert shares("branches.mask", **rule) == pytest.approx({"a": 0.75, "b": 0.25}, abs=1e-5)
+    assert shares("branches.grade", **rule) == pytest.approx({"b": 0.2, "c": 0.8}, abs=1e-5)
+    assert shares("branches.mask", weighting="tasks", task_exponent=0) == pytest.approx({"a": 0.5, "b": 0.5})
     assert shares("branches.mask", weighting="uniform") == pytest.approx({"a": 0.5, "b": 0.5})
 
 
@@ -103,15 +105,18 @@ def test_effective_sites() -> None:
 
 
 def test_the_task_of_a_group() -> None:
-    assert group_task("branches.mask") == group_task("branches.mask@3") == "mask"
-    assert group_task("encoder") is group_task("encoder@2") is group_task("statistics") is None
+    assert group_task("branches.mask") == "mask"
+    assert group_task("encoder") is None
+    assert group_task("statistics") is None
 
 
-def test_a_variant_of_a_branch_counts_by_its_task_and_all_else_as_the_encoder() -> None:
-    owners = {site: SITES[site] for site in "ab"}
-    study = toy_study()
-    assert site_weights(study, "branches.mask@3", owners) == site_weights(study, "branches.mask", owners)
-    assert site_weights(study, "statistics", SITES) == site_weights(study, "encoder", SITES)
+def test_a_claim_beyond_belief_is_cut() -> None:
+    sites = {"a": Labels(100, {"mask": 100}), "b": Labels(300, {"mask": 300}), "liar": Labels(2**40, {"mask": 2**40})}
+    for group in ("encoder", "branches.mask"):
+        weights = site_weights(toy_study(), group, sites)
+        assert weights["liar"] / weights["b"] == pytest.approx(20, rel=1e-3)
+    assert believed({"a": 17, "b": 96, "c": 564, "d": 629}) == {"a": 17, "b": 96, "c": 564, "d": 629}
+    assert believed({}) == {}
 
 
 COUNTS = st.dictionaries(st.sampled_from(["mask", "grade", "unknown"]), st.integers(0, 2**40 - 1))
