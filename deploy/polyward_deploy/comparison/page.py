@@ -9,7 +9,7 @@ from pathlib import Path
 from polyward_deploy.comparison.averages import CLEAR, caveat, sentences, site_lines, task_lines
 from polyward_deploy.comparison.drawings import courses, gains_plot, heat_maps, ranks_plot, seeds_plot
 from polyward_deploy.comparison.figures import Comparison
-from polyward_deploy.comparison.ranks import delta_tasks, ranks, summaries
+from polyward_deploy.comparison.ranks import common, delta_tasks, ranks, summaries
 from polyward_deploy.comparison.terminal import rank_sentence
 from polyward_deploy.pages import date, template, written
 from polyward_deploy.results import ABSENT
@@ -35,7 +35,7 @@ def page(comparison: Comparison) -> str:
         by_site=[(site, list(group)) for site, group in groupby(site_lines(comparison), lambda line: line.site)],
         tasks=tasks,
         summaries=found,
-        cells=max((each.cells for each in found), default=0),
+        cells=len(common(comparison)),
         delta_tasks=delta_tasks(comparison),
         heat_maps=list(heat_maps(comparison)),
         courses=list(courses(comparison)),

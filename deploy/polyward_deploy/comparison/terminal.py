@@ -67,8 +67,7 @@ def _print_summaries(console: Console, comparison: Comparison) -> None:
     found, ranked = summaries(comparison), ranks(comparison)
     against = comparison.reference
     if against in comparison.names:
-        cells = max(each.cells for each in found)
-        console.print(f"[bold]Against {against}, over the {cells} cells of site and task that all have[/]")
+        console.print(f"[bold]Against {against}: cells of site and task that are better and worse[/]")
     grid = Table(box=box.HORIZONTALS, header_style="bold", pad_edge=False, collapse_padding=True)
     grid.add_column(comparison.subject.one, no_wrap=True)
     for heading in ("better", "worse", "Δ %", "rank", "down", "up", "time"):

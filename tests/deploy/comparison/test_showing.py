@@ -66,7 +66,7 @@ def test_more_variations_than_fit_get_more_tables() -> None:
 
 def test_the_terminal_sums_up_each_method_against_the_reference() -> None:
     text = printed(several())
-    assert "Against local, over the 4 cells" in text
+    assert "Against local: cells of site and task" in text
     assert re.search(r"fedavg +4 +0 +\+1\.\d +6\.00 +6\.0 MB +3\.0 MB +30\.0 s", text)
     assert re.search(rf"local +{ABSENT} +{ABSENT} +{ABSENT} +7\.00 +{ABSENT} +{ABSENT} +30\.0 s", text)
     assert re.search(r"fedavg +4 +0 .*\n +4\*", text), "and all four of them are clear"
