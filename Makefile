@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# on tiny tensors more threads cost more than they give
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q
 INSTALLED := $(VENV)/.installed
 
 .PHONY: demo test check recipes bench clean
@@ -10,14 +12,14 @@ demo: $(INSTALLED)  ## five generated hospitals train one encoder; ends with a t
 	$(BIN)/polyward-sim demo out/demo
 
 test: check  ## everything: what `check` does, and the end-to-end tests with real processes
-	$(BIN)/pytest -q -m slow
+	$(PYTEST) -m slow
 
 check: $(INSTALLED)  ## lint, types, import rules, fast tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -q -m "not slow"
+	$(PYTEST) -m "not slow"
 
 recipes: $(INSTALLED)  ## two rounds of every recipe on generated images, and a look at what they left (about five minutes)
 	$(BIN)/polyward-sim recipes --try
