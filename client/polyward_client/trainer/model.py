@@ -25,7 +25,7 @@ from polyward_shared.states import Arrays
 from polyward_shared.study import Study
 from polyward_shared.topologies import Topology
 
-ANSWERS = ("head", "early", "importance")  # of a branch: what only its own task can use
+ANSWERS = ("head", "importance")  # of a branch: what only its own task can use
 
 
 class MultiTaskModel(nn.Module):

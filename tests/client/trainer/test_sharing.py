@@ -136,14 +136,13 @@ def test_branches_cross_whole_without_their_buffers(scope: str) -> None:
 
 
 def test_with_decoders_that_learn_from_other_tasks_last_layers_stay() -> None:
-    study = make_study(tasks=NAMES, aggregation=FEDHCA2, topology={"kind": "interacted", "unit": "distillation"})
+    study = make_study(tasks=NAMES, aggregation=FEDHCA2)
     model = MultiTaskModel(study, NAMES)
     found = {name for name in shared_arrays(model, study) if name.startswith("branches.")}
     stay = {name for name, _ in model.named_parameters() if name.startswith("branches.")} - found
-    assert {name.split(".")[2] for name in stay} == {"head", "early"}
+    assert {name.split(".")[2] for name in stay} == {"head"}
     assert {name.split(".")[2] for name in found} >= {"decoder"}
     assert {group_of(name) for name in found} == {f"branches.{task}" for task in NAMES}
-    assert not any(name.startswith("interaction.") for name in shared_arrays(model, study))
 
 
 @pytest.mark.parametrize(
