@@ -11,6 +11,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from polyward_server.gains import gain_table, gains
 from polyward_server.hub import Hub, init, serve
 from polyward_server.ledger import Ledger
 from polyward_server.records import Event
@@ -131,6 +132,22 @@ def status(hub: HubArgument) -> None:
             last.encoder[:16] if last else "",
         )
     out.print(table)
+
+
+@app.command("gains")
+def gains_command(hub: HubArgument, study: StudyArgument) -> None:
+    """Show what federation gave every site and task, against training alone."""
+    wanted = read_study(study)
+    rows = list(gains(Ledger(Hub(hub).ledger), wanted))
+    if not rows:
+        raise Problem(
+            str(study),
+            "no site has reported figures of both models here",
+            remedy="wait for a measured round; personal.alone must be true, and the splits large enough",
+        )
+    out.print(gain_table(rows))
+    better = sum(row.gain > 0 for row in rows)
+    out.print(f"federated better in {better} of {len(rows)}; one study, one seed: other patients may say otherwise")
 
 
 @app.command("import")

@@ -15,7 +15,9 @@ from polyward_server.ledger import Ledger
 from polyward_server.records import Event, Round
 from polyward_server.registry import Registry
 from polyward_shared import pki
+from polyward_shared.messages import Metric, Stage
 from polyward_shared.states import write_state
+from polyward_shared.study import read_study
 
 STUDY = 'id = "toy"\nrounds = 3\n[image]\nsize = [32, 32]\n[tasks.mask]\nkind = "segmentation"\n'
 
@@ -96,3 +98,17 @@ def test_events_as_sentences() -> None:
     assert sentence(Event("s", 3, "a", "asked", "attempt 1")) == ""
     assert sentence(Event("s", 3, "", "committed", "e" * 64)) == f"round   3  hub              encoder {'e' * 16}"
     assert sentence(Event("s", 12, "a", "refused", "policy")) == "round  12  a                refused policy"
+
+
+def test_gains_need_figures_of_both_models(hub: Hub, study: Path) -> None:
+    digest = Ledger(hub.ledger).queue(read_study(study))
+    refused = CliRunner().invoke(app, ["gains", str(hub.folder), str(study)])
+    assert "no site has reported figures of both models" in str(refused.exception)
+    rows = [
+        ("north", Metric("mask", "test", stage, "dice", value, 30))
+        for stage, value in ((Stage.TRAINED, 0.75), (Stage.ALONE, 0.5))
+    ]
+    Ledger(hub.ledger).commit_round(digest, Round(1, "s" * 64, "e" * 64, 1.0), figures=rows)
+    shown = polyward("gains", hub.folder, study)
+    assert "+0.250" in shown
+    assert "federated better in 1 of 1" in shown

@@ -1,0 +1,94 @@
+"""The gain ledger: for each task of each site, the federated model against the one that the site trained alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from rich.markup import escape
+from rich.table import Table
+
+from polyward_server.ledger import Ledger
+from polyward_shared.messages import Metric, Stage
+from polyward_shared.study import Study
+from polyward_shared.tasks import LOWER_IS_BETTER, METRICS
+
+ABSENT = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """One (site, task): its primary figures of the latest time at which there are both, over `count` cases."""
+
+    site: str
+    task: str
+    metric: str
+    when: str
+    count: int
+    federated: float
+    alone: float
+    kept: str  # the model that the site keeps, once it has said so
+
+    @property
+    def gain(self) -> float:
+        """Positive when federation is better."""
+        difference = self.federated - self.alone
+        return -difference if self.metric in LOWER_IS_BETTER else difference
+
+
+def gains(ledger: Ledger, study: Study) -> Iterator[Gain]:
+    """By site and task, on the test split if there is one; figures over different numbers of cases make no gain."""
+    split = "test" if "test" in study.evaluation.splits else study.evaluation.splits[0]
+    kept = ledger.kept(study.digest())
+    found: dict[tuple[str, str], dict[tuple[int, Stage], Metric]] = {}
+    for number, site, metric in ledger.metrics(study.digest()):
+        if metric.split == split and metric.name == METRICS[study.tasks[metric.task].kind][0]:
+            found.setdefault((site, metric.task), {})[number, metric.stage] = metric
+    for (site, task), rows in sorted(found.items()):
+        for federated, alone, when in _pairs(rows):
+            if federated.count == alone.count:
+                yield Gain(
+                    site,
+                    task,
+                    federated.name,
+                    when,
+                    federated.count,
+                    federated.value,
+                    alone.value,
+                    kept.get((site, task), ""),
+                )
+                break
+
+
+def _pairs(rows: dict[tuple[int, Stage], Metric]) -> Iterator[tuple[Metric, Metric, str]]:
+    """Both models' figures, the latest first: after the final tuning, then round by round from the last."""
+    for number in sorted({number for number, _ in rows}, reverse=True):
+        for one, other, when in (
+            (Stage.FINAL, Stage.ALONE_FINAL, "end"),
+            (Stage.TRAINED, Stage.ALONE, f"round {number}"),
+        ):
+            if (number, one) in rows and (number, other) in rows:
+                yield rows[number, one], rows[number, other], when
+
+
+def gain_table(rows: Iterable[Gain]) -> Table:
+    """The gains as people read them."""
+    table = Table("site", "task", "figure", "when")
+    for heading in ("n", "federated", "alone", "gain"):
+        table.add_column(heading, justify="right")
+    table.add_column("kept")
+    for row in rows:
+        colour = "green" if row.gain > 0 else "red" if row.gain < 0 else "dim"
+        arrow = "↓" if row.metric in LOWER_IS_BETTER else "↑"
+        table.add_row(
+            escape(row.site),
+            escape(row.task),
+            f"{row.metric}{arrow}",
+            row.when,
+            str(row.count),
+            f"{row.federated:.3f}",
+            f"{row.alone:.3f}",
+            f"[{colour}]{row.gain:+.3f}[/]",
+            row.kept or ABSENT,
+        )
+    return table
