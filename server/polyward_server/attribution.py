@@ -8,8 +8,8 @@ well by its own lights, so its update may look like any other: then only the fig
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from statistics import median
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean, median
 
 from polyward_server.aggregate.diagnostics import Diagnostics, outliers
 from polyward_shared.messages import Metric
@@ -18,7 +18,7 @@ from polyward_shared.tasks import LOWER_IS_BETTER, METRICS, Task
 FEWEST_OTHERS = 2  # to say what length is usual
 FEWEST_PEERS = 3  # to compare directions or figures with
 SPREADS = 4.0  # a direction stands out when it is so many spreads from the peers' middle
-LEAST_SPREAD = 0.03  # of cosines: a few sites may agree by chance
+LEAST_SPREAD = 0.03  # of cosines in one round: a few sites may agree by chance; of means over rounds less
 TIMES = 5.0  # an error stands out when it is so many times the others' middle
 BELOW = 0.3  # a score, when it is so much below
 FEWEST_CASES = 20  # behind a score: with fewer, chance alone moves it as far
@@ -27,17 +27,18 @@ FEWEST_CASES = 20  # behind a score: with fewer, chance alone moves it as far
 def standing_out(
     found: Diagnostics,
     norms: Mapping[str, float],
+    before: Sequence[Mapping[str, float | None]],
     tasksets: Mapping[str, frozenset[str]],
     tasks: Mapping[str, Task],
     figures: Iterable[tuple[str, Metric]],
 ) -> dict[str, str]:
     """The sites with their reasons.
 
-    `norms` are the lengths of the updates as they came, of which `found` may know shortened ones; `tasksets` the tasks
-    of every site, `figures` the round's.
+    `norms` are the lengths of the updates as they came, of which `found` may know shortened ones; `before` the sites'
+    agreements in earlier rounds; `tasksets` the tasks of every site, `figures` the round's.
     """
     reasons: dict[str, list[str]] = {site: [why] for site, why in outliers(found, longest=math.inf).items()}
-    for looked in (_lengths(norms), _directions(found, tasksets), _figures(tasks, figures)):
+    for looked in (_lengths(norms), _directions(found, before, tasksets), _figures(tasks, figures)):
         for site, why in looked.items():
             reasons.setdefault(site, []).append(why)
     return {site: ", ".join(said) for site, said in sorted(reasons.items())}
@@ -52,18 +53,37 @@ def _lengths(norms: Mapping[str, float]) -> dict[str, str]:
     return odd
 
 
-def _directions(found: Diagnostics, tasksets: Mapping[str, frozenset[str]]) -> dict[str, str]:
-    agreements = {part.site: part.agreement for part in found.parts if part.agreement is not None}
+def _directions(
+    found: Diagnostics, before: Sequence[Mapping[str, float | None]], tasksets: Mapping[str, frozenset[str]]
+) -> dict[str, str]:
+    """Sites whose agreement lies below that of their peers, in the mean over all rounds so far.
+
+    Labels that are the wrong way round turn a site's direction only until its branches have followed them, so one round
+    may show little, and many rounds the same little again and again.
+    """
+    now = {part.site: part.agreement for part in found.parts}
+    below: dict[str, list[float]] = {}  # how far a site's agreement lay from its peers' middle, round by round
+    for agreements in (*before, now):
+        for site, own in agreements.items():
+            known = [value for other in _peers(site, agreements, tasksets) if (value := agreements[other]) is not None]
+            if own is not None and len(known) >= FEWEST_PEERS:
+                below.setdefault(site, []).append(own - median(known))
+    means = {site: fmean(values) for site, values in below.items() if now.get(site) is not None}
     odd = {}
-    for site, own in agreements.items():
-        peers = [value for other, value in agreements.items() if other != site and tasksets[other] == tasksets[site]]
+    for site, own in means.items():
+        peers = [means[other] for other in _peers(site, means, tasksets)]
         if len(peers) < FEWEST_PEERS:
             continue
-        middle = median(peers)
-        spread = max(LEAST_SPREAD, 1.4826 * median(abs(value - middle) for value in peers))  # of a normal one
+        middle, rounds = median(peers), len(below[site])
+        least = LEAST_SPREAD / math.sqrt(rounds)
+        spread = max(least, 1.4826 * median(abs(value - middle) for value in peers))  # of a normal one
         if own < middle - SPREADS * spread:
-            odd[site] = f"direction unlike those with the same tasks ({own:.2f}, they {middle:.2f})"
+            odd[site] = f"direction unlike those with the same tasks ({own:+.2f} over {rounds} rounds)"
     return odd
+
+
+def _peers(site: str, others: Iterable[str], tasksets: Mapping[str, frozenset[str]]) -> list[str]:
+    return [other for other in others if other != site and tasksets.get(other) == tasksets.get(site)]
 
 
 def _figures(tasks: Mapping[str, Task], figures: Iterable[tuple[str, Metric]]) -> dict[str, str]:

@@ -159,8 +159,10 @@ def _committed(
         if each.scale < 1:
             federation.ledger.note(Event(digest, number, site, "shortened", f"to {each.scale:.3f} of its length"))
     tasksets = {site: frozenset(member.counts) for site, member in federation.ledger.members(digest).items()}
+    earlier = federation.ledger.contributions(digest)
+    before = [{each.site: each.agreement for each in earlier[past]} for past in sorted(earlier)]
     norms = {site: each.norm for site, each in gathered.given.items()}
-    for site, why in standing_out(found, norms, tasksets, study.tasks, gathered.figures).items():
+    for site, why in standing_out(found, norms, before, tasksets, study.tasks, gathered.figures).items():
         federation.ledger.note(Event(digest, number, site, "outlier", why))
     given = attributed(gathered.given, found)
     federation.ledger.commit_round(digest, committed, given, gathered.figures, pairs_of(found))
