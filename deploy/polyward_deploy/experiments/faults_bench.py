@@ -112,7 +112,7 @@ def outcome(seeds: Sequence[int], ran: Sequence[Ran]) -> Outcome:
                 "AUROC of the finding (difference), and in how many of the rounds something pointed at the culprit; "
                 "after a cross, at honest sites, all together.",
                 "Labels ten times too large do nothing to the others, because every site standardises its targets.",
-                f"A site that does harm on purpose ({ATTACK}) is named, but the default does not stop it: robust rules do.",
+                f"A site that means harm ({ATTACK}) is named, but the default does not stop it: robust rules do.",
             ),
             "figures": figures,
         }
