@@ -15,6 +15,7 @@ from polyward_deploy.recipes.trial import (
     faults_of_encoders,
     faults_of_losses,
     first_and_last,
+    shortened,
     tried,
 )
 from polyward_server.ledger import Ledger
@@ -42,7 +43,7 @@ def test_what_breaks_a_promise_is_seen(tmp_path: Path) -> None:
     folder = tmp_path / QUICK
     assert tried(recipe, folder).faults == []
     shutil.rmtree(folder / "again")
-    study = recipe.study.model_copy(update={"rounds": 2})
+    study = shortened(recipe.study)
     ledger = Ledger(folder / "run" / "ledger.db")
     encoders = [committed.encoder for committed in ledger.rounds(study.digest())]
     contributions = ledger.contributions(study.digest())

@@ -28,6 +28,7 @@ from polyward_shared.problems import Problem
 from polyward_shared.schema import ENCODER, group_of
 from polyward_shared.states import read_state
 from polyward_shared.study import Study
+from polyward_shared.training import Personal
 
 ROUNDS = 2
 TOLERANCE = {"float32": 1e-4, "bfloat16": 2**-7}  # of the largest change of an array: what the codec rounds away
@@ -44,6 +45,11 @@ class Trial:
     encoders: Sequence[str]  # the hub's digests, from round 0
     faults: Sequence[str]
     seconds: float
+
+
+def shortened(study: Study) -> Study:
+    """The study that is tried: what federation does, not the models beside it."""
+    return study.model_copy(update={"rounds": ROUNDS, "personal": Personal(alone=False)})
 
 
 def try_all(recipes: Sequence[Recipe], *, workers: int, talk: Console, out: Console) -> bool:
@@ -70,7 +76,7 @@ def tried(recipe: Recipe, folder: Path, *, images: int | None = None, workers: i
     if folder.exists():
         raise Problem(str(folder), "is already there", remedy="choose a new folder")
     began = time.monotonic()
-    study = recipe.study.model_copy(update={"rounds": ROUNDS})
+    study = shortened(recipe.study)
     write_recipe(recipe, folder / "generated", images=images)
     files = sorted((folder / "generated" / "sites").glob("*.toml"))
     sites = {site.name: site for site in map(read_site, files)}
