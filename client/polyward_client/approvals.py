@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polyward_shared.chain import sync_folder
-from polyward_shared.messages import Kept
+from polyward_shared.messages import Kept, models_of
 from polyward_shared.problems import Problem
 from polyward_shared.reading import validated
 from polyward_shared.schema import BRANCHES, ENCODER, PRECISION, STATISTICS, Schema
@@ -37,13 +37,7 @@ class Approval:
     @property
     def models(self) -> tuple[Kept, ...]:
         """The models among which the site chooses for each task at the end; none where it trains only one."""
-        personal = self.study.personal
-        others: list[Kept] = []
-        if personal.alone:
-            others.append("alone")
-        if personal.ditto:
-            others.append("ditto")
-        return ("federated", *others) if others else ()
+        return models_of(self.study.personal)
 
 
 def leaving(approval: Approval) -> Iterator[str]:

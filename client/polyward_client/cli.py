@@ -20,6 +20,9 @@ from polyward_shared.commands import new_app, out, run_app, talk
 from polyward_shared.study import read_study
 
 SiteArgument = Annotated[Path, typer.Argument(help="the site's file, site.toml", metavar="SITE")]
+StateOption = Annotated[
+    Path | None, typer.Option(help="the site's folder, if it is not its own: <results>/federated/sites/NAME")
+]
 StudyArgument = Annotated[Path, typer.Argument(help="the study's file, study.toml", metavar="STUDY")]
 
 app = new_app("A hospital's node: images stay here, branches stay here, the encoder crosses.")
@@ -148,9 +151,7 @@ def _sent_table(place: Site, entries: list[dict[str, object]]) -> Table:
 @app.command()
 def learning(
     site: SiteArgument,
-    state: Annotated[
-        Path | None, typer.Option(help="the site's folder, if it is not its own: <results>/federated/sites/NAME")
-    ] = None,
+    state: StateOption = None,
 ) -> None:
     """Show how training goes here: each task's loss, its weight, and which tasks pull apart. Nothing of it leaves."""
     place = read_site(site, state=state)
@@ -163,9 +164,7 @@ def learning(
 @app.command()
 def gains(
     site: SiteArgument,
-    state: Annotated[
-        Path | None, typer.Option(help="the site's folder, if it is not its own: <results>/federated/sites/NAME")
-    ] = None,
+    state: StateOption = None,
 ) -> None:
     """Show what federation gave each task here, against training alone, from the figures that were sent."""
     place = read_site(site, state=state)

@@ -19,7 +19,7 @@ from polyward_client.site import Site
 from polyward_shared.chain import read_chain
 from polyward_shared.messages import Kind, Stage
 from polyward_shared.study import Study
-from polyward_shared.tasks import LOWER_IS_BETTER, METRICS
+from polyward_shared.tasks import METRICS, arrow, gain
 
 ABSENT = "-"
 IN_ROUNDS = {"received": Stage.RECEIVED, "federated": Stage.TRAINED, "alone": Stage.ALONE, "ditto": Stage.DITTO}
@@ -48,8 +48,7 @@ class Compared:
         """The federated model against the one trained alone, positive when federation is better."""
         if not {"federated", "alone"} <= self.values.keys():
             return None
-        difference = self.values["federated"] - self.values["alone"]
-        return -difference if self.metric in LOWER_IS_BETTER else difference
+        return gain(self.metric, self.values["federated"], self.values["alone"])
 
 
 def compared(entries: Iterable[Mapping[str, Any]], study: Study) -> Iterator[Compared]:
@@ -114,9 +113,8 @@ def _table(rows: Sequence[Compared]) -> Table:
         figures = [f"{row.values[column]:.3f}" if column in row.values else ABSENT for column in columns]
         if row.kept and "kept" in row.values:
             figures[columns.index("kept")] += f" ({row.kept})"
-        arrow = "↓" if row.metric in LOWER_IS_BETTER else "↑"
         gain = ABSENT if row.gain is None else f"{row.gain:+.3f}"
-        table.add_row(row.task, f"{row.metric}{arrow}", str(row.count), *figures, gain)
+        table.add_row(row.task, f"{row.metric}{arrow(row.metric)}", str(row.count), *figures, gain)
     return table
 
 

@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
 from polyward_deploy.results import ABSENT, shown
-from polyward_shared.tasks import LOWER_IS_BETTER
+from polyward_shared.tasks import arrow
 
 METRIC_NAMES = {
     "auroc": "AUROC",
@@ -42,7 +42,7 @@ def template(name: str) -> Template:
     environment.filters.update(
         figure=shown,
         metric=lambda name: METRIC_NAMES.get(name, name.replace("_", " ")),
-        arrow=_arrow,
+        arrow=arrow,
         amount=amount,
         duration=duration,
         breakable=_breakable,
@@ -75,10 +75,6 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
-
-
-def _arrow(metric: str) -> str:
-    return "↓" if metric in LOWER_IS_BETTER else "↑"
 
 
 def _breakable(name: str) -> Markup:

@@ -22,7 +22,7 @@ from polyward_shared.messages import Kept, Stage, is_interval
 from polyward_shared.problems import Problem
 from polyward_shared.reading import Frozen
 from polyward_shared.study import Study
-from polyward_shared.tasks import LOWER_IS_BETTER, METRICS
+from polyward_shared.tasks import LOWER_IS_BETTER, METRICS, arrow, gain
 
 ABSENT, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 ARM_NAMES: dict[Arm, str] = {"local": "Local only", "federated": "Federated", "fedavg": "Full FedAvg"}
@@ -151,8 +151,7 @@ class Cell:
             return None
         if (federated.count, federated.stage) != (local.count, local.stage):
             return None
-        difference = federated.value - local.value
-        return -difference if self.metric in LOWER_IS_BETTER else difference
+        return gain(self.metric, federated.value, local.value)
 
     @property
     def count(self) -> int | None:
@@ -289,12 +288,11 @@ def print_table(console: Console, cells: Iterable[Cell]) -> None:
             figures.append(f"[bold]{text}[/]" if arm in cell.best else text)
         gain = shown(cell.gain, cell.digits, signed=True)
         colour = "dim" if not cell.gain else "green" if cell.gain > 0 else "red"
-        direction = "↓" if cell.metric in LOWER_IS_BETTER else "↑"
         count = ABSENT if cell.count is None else str(cell.count)
         grid.add_row(
             escape(cell.site) if new else "",
             escape(cell.task),
-            f"{SHORT.get(cell.metric, cell.metric)}{direction}",
+            f"{SHORT.get(cell.metric, cell.metric)}{arrow(cell.metric)}",
             count,
             *figures,
             f"[{colour}]{gain}[/]{cell.mark}",

@@ -2,7 +2,7 @@
 
 Three looks: at the updates alone (`aggregate.diagnostics`), at the directions of sites with the very same tasks, and at
 the figures of a task that several sites own. A site whose labels are of another unit or the wrong way round trains
-well by its own lights, so its update may look like any other: then only the figures tell.
+well by its own lights, so one update of it may look like any other: figures tell, or many rounds.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from polyward_server.aggregate.diagnostics import Diagnostics, outliers
 from polyward_shared.messages import Metric
 from polyward_shared.tasks import LOWER_IS_BETTER, METRICS, Task
 
-FEWEST_OTHERS = 2  # to say what length is usual
 FEWEST_PEERS = 3  # to compare directions or figures with
 SPREADS = 4.0  # a direction stands out when it is so many spreads from the peers' middle
 LEAST_SPREAD = 0.03  # of cosines in one round: a few sites may agree by chance; of means over rounds less
-TIMES = 5.0  # an error stands out when it is so many times the others' middle
+TIMES = 5.0  # a length stands out, or an error, when it is so many times the others' middle
 BELOW = 0.3  # a score, when it is so much below
 FEWEST_CASES = 20  # behind a score: with fewer, chance alone moves it as far
 
@@ -37,20 +36,11 @@ def standing_out(
     `norms` are the lengths of the updates as they came, of which `found` may know shortened ones; `before` the sites'
     agreements in earlier rounds; `tasksets` the tasks of every site, `figures` the round's.
     """
-    reasons: dict[str, list[str]] = {site: [why] for site, why in outliers(found, longest=math.inf).items()}
-    for looked in (_lengths(norms), _directions(found, before, tasksets), _figures(tasks, figures)):
+    reasons: dict[str, list[str]] = {site: [why] for site, why in outliers(found, norms, longest=TIMES).items()}
+    for looked in (_directions(found, before, tasksets), _figures(tasks, figures)):
         for site, why in looked.items():
             reasons.setdefault(site, []).append(why)
     return {site: ", ".join(said) for site, said in sorted(reasons.items())}
-
-
-def _lengths(norms: Mapping[str, float]) -> dict[str, str]:
-    odd = {}
-    for site, own in norms.items():
-        others = [norm for other, norm in norms.items() if other != site and norm > 0]
-        if len(others) >= FEWEST_OTHERS and own > TIMES * median(others):
-            odd[site] = f"length {own / median(others):.1f} times the usual"
-    return odd
 
 
 def _directions(

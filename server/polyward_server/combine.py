@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from polyward_server.aggregate import fold, sketch
-from polyward_server.aggregate.change import change
+from polyward_server.aggregate.change import change, mean
 from polyward_server.aggregate.clusters import cluster, followed
 from polyward_server.aggregate.diagnostics import Diagnostics, diagnose
 from polyward_server.aggregate.fedhca2 import hyper
@@ -56,14 +55,13 @@ def next_state(study: Study, shared: Shared, gathered: Gathering, number: int) -
     return following
 
 
-def diagnosed(study: Study, gathered: Gathering) -> Diagnostics:
+def diagnosed(gathered: Gathering) -> Diagnostics:
     """How the sites' updates of the encoder stand to one another."""
-    key = ENCODER
     if gathered.streams:
         sites = tuple(sorted(gathered.sketches))
         gram = sketch.gram(np.stack([gathered.sketches[site] for site in sites]))
     else:
-        sites, gram = gathered.stacks[key].sites, gathered.stacks[key].gram()
+        sites, gram = gathered.stacks[ENCODER].sites, gathered.stacks[ENCODER].gram()
     weights = {site: gathered.given[site].weight for site in sites}
     return diagnose(sites, gram, weights)
 
@@ -92,7 +90,7 @@ def _step(study: Study, gathered: Gathering, key: str, number: int) -> Change:
         return running.total / (fold.UNIT * running.weight)
     stack, weights, group = gathered.stacks[key], gathered.weights[key], group_of_key(key)
     if group != ENCODER and not study.aggregation.traits.robust:
-        return _mean(stack, weights)
+        return mean(stack, weights)
     return change(
         study.aggregation,
         stack,
@@ -117,7 +115,7 @@ def _clusters(study: Study, shared: Shared, gathered: Gathering, found: _Next) -
     found.variants = {site: {ENCODER: f"{ENCODER}{VARIANT}{number}"} for site, number in numbers.items()}
     for number in sorted(set(labels.tolist())):
         inside = {site: weights[site] for site, label in zip(states.sites, labels, strict=True) if label == number}
-        found.groups[f"{ENCODER}{VARIANT}{number}"] = _mean(states, inside).astype(np.float32)
+        found.groups[f"{ENCODER}{VARIANT}{number}"] = mean(states, inside).astype(np.float32)
     largest = Counter(labels.tolist()).most_common(1)[0][0]  # of equally large ones the first
     found.groups[ENCODER] = found.groups[f"{ENCODER}{VARIANT}{largest}"]
     _means_of_others(shared, gathered, found)
@@ -154,12 +152,7 @@ def _own_encoders(study: Study, shared: Shared, gathered: Gathering, found: _Nex
 def _means_of_others(shared: Shared, gathered: Gathering, found: _Next) -> None:
     for key, stack in gathered.stacks.items():
         if group_of_key(key) == STATISTICS:
-            found.groups[key] = _moved(shared.groups[key], _mean(stack, gathered.weights[key]))
-
-
-def _mean(stack: Stack, weights: Mapping[str, int]) -> Change:
-    total = sum(weights[site] for site in stack.sites if site in weights)
-    return stack.combined(np.array([weights.get(site, 0) / total for site in stack.sites]))
+            found.groups[key] = _moved(shared.groups[key], mean(stack, gathered.weights[key]))
 
 
 def _moved(base: Flat, step: Change) -> Flat:

@@ -11,7 +11,7 @@ from rich.table import Table
 from polyward_server.ledger import Ledger
 from polyward_shared.messages import Metric, Stage
 from polyward_shared.study import Study
-from polyward_shared.tasks import LOWER_IS_BETTER, METRICS
+from polyward_shared.tasks import METRICS, arrow, gain
 
 ABSENT = "-"
 
@@ -32,8 +32,7 @@ class Gain:
     @property
     def gain(self) -> float:
         """Positive when federation is better."""
-        difference = self.federated - self.alone
-        return -difference if self.metric in LOWER_IS_BETTER else difference
+        return gain(self.metric, self.federated, self.alone)
 
 
 def gains(ledger: Ledger, study: Study) -> Iterator[Gain]:
@@ -79,11 +78,10 @@ def gain_table(rows: Iterable[Gain]) -> Table:
     table.add_column("kept")
     for row in rows:
         colour = "green" if row.gain > 0 else "red" if row.gain < 0 else "dim"
-        arrow = "↓" if row.metric in LOWER_IS_BETTER else "↑"
         table.add_row(
             escape(row.site),
             escape(row.task),
-            f"{row.metric}{arrow}",
+            f"{row.metric}{arrow(row.metric)}",
             row.when,
             str(row.count),
             f"{row.federated:.3f}",

@@ -23,7 +23,7 @@ from polyward_server.orders import Orders
 from polyward_server.records import Contribution
 from polyward_server.shared_state import Shared, group_of_key
 from polyward_shared.codec import BYTES_PER_VALUE, decode
-from polyward_shared.messages import Metric, Report, Stage
+from polyward_shared.messages import Metric, Report, Stage, models_of
 from polyward_shared.norms import distance
 from polyward_shared.problems import Code
 from polyward_shared.schema import ENCODER, PRECISION, STATISTICS, Flat, Schema
@@ -124,13 +124,12 @@ class Gathering:
         """Whether every value can be summed; false for NaN as well."""
         for group, where in schema.groups.items():
             values = update[where]
-            match group:
-                case "precision":  # their mean is 1, so none is larger than their number
-                    fits = bool(((values >= 0) & (values <= values.size)).all())
-                case "statistics":
-                    fits = bool((np.abs(values) <= LARGEST_MOMENT).all())
-                case _:
-                    fits = fold.fits(values, base[where])
+            if group == PRECISION:  # their mean is 1, so none is larger than their number
+                fits = bool(((values >= 0) & (values <= values.size)).all())
+            elif group == STATISTICS:
+                fits = bool((np.abs(values) <= LARGEST_MOMENT).all())
+            else:
+                fits = fold.fits(values, base[where])
             if not fits:
                 return False
         return True
@@ -164,9 +163,7 @@ def length(schema: Schema, update: Flat, base: Flat) -> float:
 def is_foreseen(study: Study, report: Report, stages: frozenset[Stage], tasks: Collection[str]) -> bool:
     """Whether every figure, and every word on a model that is kept, is one that the study asks of a site with these
     tasks at these stages."""
-    personal = study.personal
-    models = {"federated", *(["alone"] if personal.alone else []), *(["ditto"] if personal.ditto else [])}
-    words = report.kept.keys() <= set(tasks) and set(report.kept.values()) <= models
+    words = report.kept.keys() <= set(tasks) and set(report.kept.values()) <= set(models_of(study.personal))
     return words and all(
         metric.task in study.tasks
         and metric.task in tasks

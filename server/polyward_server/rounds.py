@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from polyward_server.aggregate import clip
 from polyward_server.aggregate.weights import Labels, site_weights
@@ -20,10 +20,10 @@ from polyward_server.federation import Federation
 from polyward_server.gather import Gathering, Weights, is_foreseen, place_of
 from polyward_server.joining import admit, begin
 from polyward_server.orders import Orders
-from polyward_server.records import Event, Member, Round
+from polyward_server.records import Contribution, Event, Member, Round
 from polyward_server.shared_state import Shared, group_of_key, keep_memory, load, taskset_variants
 from polyward_server.signals import attributed, pairs_of, signals
-from polyward_shared.messages import Kind, Report, stages_of
+from polyward_shared.messages import OF_THE_FEDERATED_MODEL, Kind, Report, stages_of
 from polyward_shared.problems import Code, Problem
 from polyward_shared.schema import ENCODER, PRECISION, STATISTICS, Schema
 from polyward_shared.study import Study
@@ -92,20 +92,20 @@ def _round(
     began = time.monotonic()
     digest, number = study.digest(), last.number + 1
     members = federation.members(digest)
-    schemas = {site: Schema.from_json(member.schema) for site, member in members.items()}
-    schemas = {site: schema for site, schema in schemas.items() if not shared.lacks(schema)}
+    schemas = _schemas(members, shared)
     if study.sharing.branches == "taskset":
         shared.variants = taskset_variants(study, members)
     asked = chosen(study, {site: members[site] for site in schemas}, _online(federation, schemas), number)
     schemas = {site: schemas[site] for site in asked}
     ask = Orders(study, federation, shared, schemas, held, Kind.TRAIN, number)
+    earlier = federation.ledger.contributions(digest)
     gathered = Gathering(
         study,
         shared,
         schemas,
         _weights(study, members, ask),
         {site: members[site].counts.keys() for site in asked},
-        clip.usual([each.norm for each in federation.ledger.contributions(digest).get(last.number, [])]),
+        clip.usual([each.norm for each in earlier.get(last.number, [])]),
         federation.registry.folder / f".round-{digest[:16]}",
     )
 
@@ -123,7 +123,7 @@ def _round(
                 federation.ledger.note(Event(digest, number, answer.site, "reported", _headline(study, answer.report)))
         if not enough(set()):
             return None
-        return _committed(study, federation, shared, gathered, ask, number, began)
+        return _committed(study, federation, shared, gathered, ask, earlier, number, began)
     finally:
         gathered.close()
 
@@ -134,13 +134,14 @@ def _committed(
     shared: Shared,
     gathered: Gathering,
     ask: Orders,
+    earlier: Mapping[int, Sequence[Contribution]],
     number: int,
     began: float,
 ) -> tuple[Shared, Round]:
     """The next state, on the disk and in the ledger, with what the updates say together."""
     digest, registry = study.digest(), federation.registry
     gathered.shorten()
-    found = diagnosed(study, gathered)
+    found = diagnosed(gathered)
     following = next_state(study, shared, gathered, number)
     following.before = dict(ask.digests)
     schema, flat = following.whole()
@@ -159,7 +160,6 @@ def _committed(
         if each.scale < 1:
             federation.ledger.note(Event(digest, number, site, "shortened", f"to {each.scale:.3f} of its length"))
     tasksets = {site: frozenset(member.counts) for site, member in federation.ledger.members(digest).items()}
-    earlier = federation.ledger.contributions(digest)
     before = [{each.site: each.agreement for each in earlier[past]} for past in sorted(earlier)]
     norms = {site: each.norm for site, each in gathered.given.items()}
     for site, why in standing_out(found, norms, before, tasksets, study.tasks, gathered.figures).items():
@@ -173,8 +173,7 @@ def _finish(study: Study, federation: Federation, shared: Shared, last: Round, h
     """Every site tunes its branches on the last state and measures; nothing is aggregated."""
     digest = study.digest()
     members = federation.members(digest)
-    schemas = {site: Schema.from_json(member.schema) for site, member in members.items()}
-    schemas = {site: schema for site, schema in schemas.items() if not shared.lacks(schema)}
+    schemas = _schemas(members, shared)
     ask = Orders(study, federation, shared, schemas, held, Kind.FINISH, last.number)
     exchange = federation.exchange(digest, last.number, ask)
 
@@ -194,6 +193,12 @@ def _finish(study: Study, federation: Federation, shared: Shared, last: Round, h
             federation.ledger.note(Event(digest, last.number, answer.site, "finished", _headline(study, report)))
         else:
             exchange.refuse(answer.site, Code.EGRESS_METRIC)
+
+
+def _schemas(members: Mapping[str, Member], shared: Shared) -> dict[str, Schema]:
+    """What each member shares, of those whose arrays are all here."""
+    schemas = {site: Schema.from_json(member.schema) for site, member in members.items()}
+    return {site: schema for site, schema in schemas.items() if not shared.lacks(schema)}
 
 
 def _settled(members: Mapping[str, Member], shared: Shared) -> list[str]:
@@ -229,10 +234,11 @@ def _quorum(study: Study, answered: set[str], members: Mapping[str, Member]) -> 
 
 
 def _headline(study: Study, report: Report) -> str:
-    """The first metric of each task on the test split, for people who watch."""
+    """The federated model's first metric of each task on the test split, for people who watch."""
     shown: dict[str, str] = {}
     for metric in report.metrics:
-        if metric.split == "test" and metric.name == METRICS[study.tasks[metric.task].kind][0]:
+        federated = metric.split == "test" and metric.stage in OF_THE_FEDERATED_MODEL
+        if federated and metric.name == METRICS[study.tasks[metric.task].kind][0]:
             ends = "" if metric.low is None else f" [{metric.low:.3f}, {metric.high:.3f}]"
             shown[metric.task] = f"{metric.task} {metric.name} {metric.value:.3f}{ends} (n={metric.count})"
     return ", ".join(shown[task] for task in sorted(shown))

@@ -59,9 +59,8 @@ class Shared:
     def whole(self) -> tuple[Schema, Flat]:
         """Everything, with the variants under names of their own."""
         keys = tuple(sorted(self.groups, key=lambda key: (key != ENCODER, key)))
-        return Schema(tuple(spec for key in keys for spec in _renamed(self.schemas[group_of_key(key)], key))), self.of(
-            keys
-        )
+        arrays = (spec for key in keys for spec in _renamed(self.schemas[group_of_key(key)], key))
+        return Schema(tuple(arrays)), self.of(keys)
 
 
 def group_of_key(key: str) -> str:

@@ -39,7 +39,18 @@ class Stage(StrEnum):
 
 
 AT_THE_END = frozenset({Stage.FINAL, Stage.ALONE_FINAL, Stage.DITTO_FINAL, Stage.KEPT})
+OF_THE_FEDERATED_MODEL = frozenset({Stage.RECEIVED, Stage.TRAINED, Stage.FINAL})
 Kept = Literal["federated", "alone", "ditto"]  # the model that a site keeps for a task
+
+
+def models_of(personal: Personal) -> tuple[Kept, ...]:
+    """The models among which a site chooses for each task at the end; none where it trains only one."""
+    models: list[Kept] = ["federated"]
+    if personal.alone:
+        models.append("alone")
+    if personal.ditto:
+        models.append("ditto")
+    return tuple(models) if models[1:] else ()
 
 
 def stages_of(kind: Kind, personal: Personal) -> frozenset[Stage]:
@@ -49,7 +60,7 @@ def stages_of(kind: Kind, personal: Personal) -> frozenset[Stage]:
         stages.add(Stage.ALONE_FINAL if kind is Kind.FINISH else Stage.ALONE)
     if personal.ditto:
         stages.add(Stage.DITTO_FINAL if kind is Kind.FINISH else Stage.DITTO)
-    if kind is Kind.FINISH and (personal.alone or personal.ditto):
+    if kind is Kind.FINISH and models_of(personal):
         stages.add(Stage.KEPT)
     return frozenset() if kind is Kind.JOIN else frozenset(stages)
 

@@ -216,6 +216,16 @@ METRICS: dict[str, tuple[str, ...]] = {
 LOWER_IS_BETTER = frozenset({"mae", "rmse", "brier", "hd95", "assd", "radial_error", "loss"})
 
 
+def gain(metric: str, value: float, than: float) -> float:
+    """What a figure has over another of the same name, positive when it is better."""
+    return than - value if metric in LOWER_IS_BETTER else value - than
+
+
 def better(metric: str, value: float, than: float) -> bool:
     """Whether a figure is better than another of the same name."""
     return value < than if metric in LOWER_IS_BETTER else value > than
+
+
+def arrow(metric: str) -> str:
+    """Where better lies, for people."""
+    return "↓" if metric in LOWER_IS_BETTER else "↑"

@@ -245,10 +245,10 @@ LIES_AT_THE_END: list[tuple[Callable[[Report], Report], Code]] = [
 ]
 
 
-def test_intervals_reach_the_ledger_and_those_who_watch(tmp_path: Path) -> None:
+def test_intervals_reach_the_ledger_and_those_who_watch_see_the_federated_model(tmp_path: Path) -> None:
     study = toy_study(rounds=1, evaluation={"splits": ["test"], "resamples": 100})
-    sure = metric(stage=Stage.FINAL, low=0.4, high=0.6)
-    lies = {"a": only(Kind.FINISH, lambda report: replace(report, metrics=(sure,)))}
+    sure, alone = metric(stage=Stage.FINAL, low=0.4, high=0.6), metric(stage=Stage.ALONE_FINAL, value=0.9)
+    lies = {"a": only(Kind.FINISH, lambda report: replace(report, metrics=(sure, alone)))}
     with ToyFederation(tmp_path, study, {name: TOYS[name] for name in ("a", "b")}, lies=lies) as toy:
         assert toy.run()
         assert (1, "a", "mask dice 0.500 [0.400, 0.600] (n=9)") in toy.seen("finished")

@@ -21,6 +21,15 @@ TASKS: dict[str, dict[str, Any]] = {
     "mask": {"kind": "segmentation", "classes": ["lesion"]},
 }
 SPLITS = ("train", "train", "train", "val", "test")
+TOPOLOGIES: dict[str, dict[str, Any]] = {
+    "parallel": {"kind": "parallel"},
+    "cascaded": {"kind": "cascaded"},
+    "cross_stitch": {"kind": "interacted"},
+    "nddr": {"kind": "interacted", "unit": "nddr"},
+    "attention": {"kind": "interacted", "unit": "attention"},
+    "distillation": {"kind": "interacted", "unit": "distillation"},
+    "hybrid": {"kind": "hybrid"},
+}
 
 
 def make_study(*, tasks: Sequence[str] = tuple(TASKS), **changes: Any) -> Study:

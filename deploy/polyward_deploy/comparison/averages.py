@@ -12,7 +12,7 @@ from scipy.stats import t as student
 
 from polyward_deploy.comparison.figures import Comparison, Figure
 from polyward_deploy.results import shown
-from polyward_shared.tasks import LOWER_IS_BETTER
+from polyward_shared.tasks import LOWER_IS_BETTER, gain
 
 BOTH_TAILS = 0.975  # 95 %
 LEAST_SEEDS = 3  # two that happen to agree would make anything clear
@@ -127,10 +127,9 @@ def weighted_means(comparison: Comparison, task: str) -> dict[tuple[str, int], f
 
 def paired(comparison: Comparison, task: str, values: Mapping[tuple[str, int], float]) -> dict[str, list[float]]:
     """What each variation gains over the reference, seed by seed, positive when better; those with all seeds."""
-    sign = -1.0 if comparison.metric(task) in LOWER_IS_BETTER else 1.0
-    against = comparison.reference
+    metric, against = comparison.metric(task), comparison.reference
     return {
-        name: [sign * (values[name, seed] - values[against, seed]) for seed in comparison.seeds]
+        name: [gain(metric, values[name, seed], values[against, seed]) for seed in comparison.seeds]
         for name in comparison.names
         if name != against and all((each, seed) in values for each in (name, against) for seed in comparison.seeds)
     }

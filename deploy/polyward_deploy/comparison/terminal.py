@@ -25,7 +25,7 @@ from polyward_deploy.comparison.figures import Comparison
 from polyward_deploy.comparison.ranks import Ranks, Summary, ranks, summaries
 from polyward_deploy.pages import amount, duration
 from polyward_deploy.results import ABSENT, SHORT, shown
-from polyward_shared.tasks import LOWER_IS_BETTER
+from polyward_shared.tasks import arrow
 
 FIRST, COLUMN = 23, 11  # columns of the terminal for a line's name and for each variation
 
@@ -134,14 +134,16 @@ def _grid(first: str, names: Iterable[str]) -> Table:
 
 
 def _row(line: Line, names: Iterable[str]) -> list[str]:
-    arrow = "↓" if line.metric in LOWER_IS_BETTER else "↑"
     cases = ABSENT if line.count is None else str(line.count)
     figures = []
     for name in names:
         given = line.averages.get(name)
         text = ABSENT if given is None else shown(given.mean, line.digits)
         figures.append((f"[bold]{text}[/]" if name in line.best else text) + _below(given, line))
-    return [f"  {escape(line.task)}\n    {SHORT.get(line.metric, line.metric)}{arrow}  n = {cases}", *figures]
+    return [
+        f"  {escape(line.task)}\n    {SHORT.get(line.metric, line.metric)}{arrow(line.metric)}  n = {cases}",
+        *figures,
+    ]
 
 
 def _below(given: Average | None, line: Line) -> str:

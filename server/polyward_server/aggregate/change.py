@@ -48,11 +48,16 @@ def change(
         case "precision" if precision is not None:
             return by_precision(stack, precision, _shares(stack, weights))
         case _:
-            return stack.combined(_shares(stack, weights))
+            return mean(stack, weights)
+
+
+def mean(stack: Stack, weights: Mapping[str, int]) -> Array:
+    """The weighted mean [n] of the rows of those sites that have a weight."""
+    return stack.combined(_shares(stack, weights))
 
 
 def _shares(stack: Stack, weights: Mapping[str, int]) -> Array:
-    counts = [weights[site] for site in stack.sites]
+    counts = [weights.get(site, 0) for site in stack.sites]
     return np.array(counts, np.float64) / sum(counts)
 
 

@@ -84,21 +84,28 @@ def diagnose(sites: Sequence[str], gram: Array, weights: Mapping[str, int]) -> D
     )
 
 
-def outliers(diagnostics: Diagnostics, *, longest: float = 5.0, least: float = -0.2) -> dict[str, str]:
+def outliers(
+    diagnostics: Diagnostics,
+    lengths: Mapping[str, float] | None = None,
+    *,
+    longest: float = 5.0,
+    least: float = -0.2,
+) -> dict[str, str]:
     """Sites that stand out, each with what is odd about it.
 
-    A change is long against the median of the others', of which two must have moved: `longest` times it. It is against
-    the others when its agreement is below `least`, among three sites or more that moved.
+    `lengths` are those of the changes as they came, where `diagnostics` may know shortened ones. A change is long
+    against the median of the others', of which two must have moved: `longest` times it. It is against the others when
+    its agreement is below `least`, among three sites or more that moved.
     """
-    moved = [part for part in diagnostics.parts if part.length > 0]
+    lengths = lengths or {part.site: part.length for part in diagnostics.parts}
     found: dict[str, list[str]] = {}
     for part in diagnostics.parts:
-        others = [other.length for other in moved if other.site != part.site]
+        own, others = lengths[part.site], [length for site, length in lengths.items() if site != part.site and length]
         reasons = found.setdefault(part.site, [])
-        if part.length == 0:
+        if own == 0:
             reasons.append("gave nothing")
-        if len(others) >= 2 and part.length > longest * median(others):
-            reasons.append(f"length {part.length / median(others):.1f} times the usual")
+        if len(others) >= 2 and own > longest * median(others):
+            reasons.append(f"length {own / median(others):.1f} times the usual")
         if len(others) >= 2 and part.agreement is not None and part.agreement < least:
             reasons.append(f"against the others ({part.agreement:.2f})")
     return {site: ", ".join(reasons) for site, reasons in found.items() if reasons}

@@ -20,19 +20,10 @@ from polyward_client.trainer.step import train_step
 from polyward_shared.schema import group_of
 from polyward_shared.study import Study
 from tests.client.trainer.encoders.studies import FORMS, SMALL, study_of
-from tests.support.images import make_study, write_site
+from tests.support.images import TOPOLOGIES, make_study, write_site
 
 CPU = torch.device("cpu")
 NAMES = ("bright", "area", "mask")
-TOPOLOGIES: dict[str, dict[str, Any]] = {
-    "parallel": {"kind": "parallel"},
-    "cascaded": {"kind": "cascaded"},
-    "cross_stitch": {"kind": "interacted"},
-    "nddr": {"kind": "interacted", "unit": "nddr"},
-    "attention": {"kind": "interacted", "unit": "attention"},
-    "distillation": {"kind": "interacted", "unit": "distillation"},
-    "hybrid": {"kind": "hybrid"},
-}
 BALANCERS = ("equal", "famo", "gradnorm", "pcgrad", "cagrad", "db_mtl", "upgrad")
 
 

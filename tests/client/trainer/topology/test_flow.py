@@ -15,17 +15,8 @@ from polyward_client.trainer.model import MultiTaskModel, parts, schema_of, shar
 from polyward_client.trainer.tasks import TaskKind, kind_of
 from polyward_client.trainer.topology.flow import Truth, entropy, masked_pool
 from polyward_shared.study import Study
-from tests.support.images import TASKS, make_study
+from tests.support.images import TASKS, TOPOLOGIES, make_study
 
-KINDS: dict[str, dict[str, Any]] = {
-    "parallel": {"kind": "parallel"},
-    "cascaded": {"kind": "cascaded"},
-    "cross_stitch": {"kind": "interacted"},
-    "nddr": {"kind": "interacted", "unit": "nddr"},
-    "attention": {"kind": "interacted", "unit": "attention"},
-    "distillation": {"kind": "interacted", "unit": "distillation"},
-    "hybrid": {"kind": "hybrid"},
-}
 SIZES = {"2d": [16, 16], "3d": [8, 8, 8]}
 MORE = {**TASKS, "organ": {"kind": "segmentation", "classes": ["a", "b"]}}
 NAMES = ("bright", "grade", "mask", "organ")
@@ -41,11 +32,13 @@ def plain_loss(outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
-@pytest.mark.parametrize("topology", KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize("topology", TOPOLOGIES.values(), ids=TOPOLOGIES)
 def test_encoder_keys_and_bytes_are_the_same_for_every_topology_and_task_subset(
     topology: dict[str, Any], size: list[int]
 ) -> None:
-    wanted = shared_arrays(MultiTaskModel(study_of(KINDS["parallel"], size), NAMES), study_of(KINDS["parallel"], size))
+    wanted = shared_arrays(
+        MultiTaskModel(study_of(TOPOLOGIES["parallel"], size), NAMES), study_of(TOPOLOGIES["parallel"], size)
+    )
     for tasks in (NAMES, NAMES[:1], NAMES[1:3]):
         study = study_of(topology, size)
         model = MultiTaskModel(study, tasks)
@@ -57,7 +50,7 @@ def test_encoder_keys_and_bytes_are_the_same_for_every_topology_and_task_subset(
 
 @pytest.mark.parametrize("missing", [False, True], ids=["all", "one missing"])
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
-@pytest.mark.parametrize("topology", KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize("topology", TOPOLOGIES.values(), ids=TOPOLOGIES)
 def test_the_cut_with_equal_weights_is_plain_backward(topology: dict[str, Any], size: list[int], missing: bool) -> None:
     study = study_of(topology, size)
     tasks = NAMES[:-1] if missing else NAMES
@@ -76,7 +69,7 @@ def test_the_cut_with_equal_weights_is_plain_backward(topology: dict[str, Any], 
             assert torch.allclose(one.grad, two.grad, rtol=1e-5, atol=1e-5), name
 
 
-@pytest.mark.parametrize("topology", KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize("topology", TOPOLOGIES.values(), ids=TOPOLOGIES)
 def test_every_parameter_learns(topology: dict[str, Any]) -> None:
     model = MultiTaskModel(study_of(topology), NAMES)
     outputs = model.answer(model.encoder(torch.rand(2, 1, 16, 16)), (16, 16))
@@ -86,7 +79,7 @@ def test_every_parameter_learns(topology: dict[str, Any]) -> None:
 
 
 def test_a_source_that_a_site_lacks_counts_as_undecided() -> None:
-    study = study_of(KINDS["cascaded"])  # mask -> bright, grade
+    study = study_of(TOPOLOGIES["cascaded"])  # mask -> bright, grade
     model, images = MultiTaskModel(study, ("bright",)), torch.rand(2, 1, 16, 16)
     whole = MultiTaskModel(study, NAMES)
     with torch.no_grad():
@@ -178,7 +171,7 @@ def test_masked_pooling_over_many_places_does_not_overflow(form: torch.dtype) ->
 )
 def test_only_what_is_never_negative_is_a_mask_to_pool_under(source: str, gives: str, width: int) -> None:
     """Elsewhere weights could sum to about 0: a branch hears the spatial mean."""
-    data = study_of(KINDS["parallel"]).model_dump(mode="json")
+    data = study_of(TOPOLOGIES["parallel"]).model_dump(mode="json")
     tasks = {**data["tasks"], "pair": {"kind": "synthesis", "channels": 2}}
     edge = {"source": source, "target": "bright", "gives": gives}
     study = Study.model_validate({**data, "tasks": tasks, "topology": {"kind": "cascaded", "cascade": [edge]}})
@@ -230,5 +223,5 @@ def test_entropy_is_one_where_nothing_is_known() -> None:
 @pytest.mark.parametrize(("size", "parameters"), [([16, 16], 47_450), ([8, 8, 8], 130_778)], ids=["2d", "3d"])
 def test_the_unet_decoder_has_the_usual_number_of_parameters(size: list[int], parameters: int) -> None:
     encoder = {"filters": 8, "blocks": [1, 2, 2, 4], "groups": 4}
-    study = study_of(KINDS["parallel"], size, encoder=encoder, branches={"decoder": "unet"})
+    study = study_of(TOPOLOGIES["parallel"], size, encoder=encoder, branches={"decoder": "unet"})
     assert sum(p.numel() for p in MultiTaskModel(study, ("mask",)).branches["mask"].parameters()) == parameters
