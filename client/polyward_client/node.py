@@ -7,7 +7,6 @@ from polyward_shared.pki import read_key
 from polyward_shared.problems import Problem
 from polyward_shared.supervise import Child, module, only_one, stop_on_signals, supervise
 
-LOCK = "run.lock"
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
@@ -19,10 +18,11 @@ def run_node(site: Site) -> None:
         raise Problem(str(site.ca), "there is no such file", remedy="copy the hub's ca.pem here")
     read_key(site.key)
     stop = stop_on_signals()
-    only_one(site.state / LOCK, site.name)
+    site.port.mkdir(parents=True, exist_ok=True, mode=0o700)
+    only_one(site.lock, site.name)
     threads = {name: str(site.file.device.threads) for name in ONE_THREAD}
-    trainer = Child("trainer", _command("trainer", site), site.state, threads)
-    gate = Child("gate", _command("gate", site), site.state, ONE_THREAD)
+    trainer = Child("trainer", _command("trainer", site), site.port, threads)
+    gate = Child("gate", _command("gate", site), site.port, ONE_THREAD)
     supervise([trainer, gate], stop)
 
 

@@ -1,4 +1,13 @@
-"""The site's own file, `site.toml`, and the folder that holds everything that the site keeps."""
+"""The site's own file, `site.toml`, and the folder that holds everything that the site keeps.
+
+The folder has a part for each of the node's two processes, so that each may be another user of the machine, and a part
+where they meet:
+
+    approved/   the studies that may run here; people write it, both processes read it
+    gate/       node key and certificate, what was sent, status
+    trainer/    vault, journal of training, disk cache
+    port/       the trainer's socket, and the spool through which arrays pass
+"""
 
 from __future__ import annotations
 
@@ -16,14 +25,14 @@ from polyward_shared.study import Name
 from polyward_shared.tasks import TaskName
 from polyward_shared.topologies import Topology
 
-SOCKET = "trainer.sock"  # in the state folder
-STATUS = "status.json"
+Hours = Annotated[str, formed(r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d", "hours such as 22:00-06:00")]
+HubCommand = Literal["wake", "cancel"]
 
 
 class Data(Frozen):
     """Where the images are. `root` may contain environment variables, such as `${IMAGES}`."""
 
-    root: str
+    root: str = "data"  # relative to the site's file
     manifest: str = "manifest.csv"  # relative to root
     rows: dict[str, str] = Field(default_factory=dict)  # use only rows with these values, such as {site = "a"}
     columns: dict[TaskName, str] = Field(default_factory=dict)  # where the manifest names a task otherwise
@@ -49,12 +58,53 @@ class Policy(Frozen):
     # for each task, at the end: the model that does better on the validation split, or always the one of this name
     keeps: Literal["better", "federated", "alone"] = "better"
     encoders: tuple[DottedPath, ...] = ()  # installed here and allowed to run, besides polyward's own
+    minimum_sites: int = Field(default=2, ge=1)  # that a study's quorum must ask for
+    hours: tuple[Hours, ...] = ()  # local times at which orders are worked on; none: at all times
+    gpu_gigabytes: float | None = Field(default=None, gt=0)  # the most of the GPU's memory that the trainer may take
+    gpu_hours: float | None = Field(default=None, gt=0)  # the most time that one study may train here
+    epsilon: float | None = Field(default=None, gt=0)  # the largest privacy loss that a study may promise to keep to
+    commands: tuple[HubCommand, ...] = ("wake", "cancel")  # of the hub's, that are obeyed
+
+
+class Keeping(Frozen):
+    """How the vault keeps what the site trained. Without a key or a passphrase it is not encrypted."""
+
+    key: str = ""  # the file with the vault's key, relative to the site's file
+    passphrase: str = ""  # the file with a passphrase instead
+    rounds: int = Field(default=3, ge=1, le=1000)  # of each study; older ones go
+    gigabytes: float | None = Field(default=None, gt=0)  # the most that all studies together may take
+
+
+class Isolation(Frozen):
+    """What the operating system holds the two processes to.
+
+    `off` is for machines that cannot, and is said aloud at every start. With two names, a node that root starts runs
+    its processes as those users.
+    """
+
+    require: bool = True
+    gate_user: str = ""
+    trainer_user: str = ""
+
+
+class Limits(Frozen):
+    """What the node may take of the machine, and write into its log."""
+
+    memory_gigabytes: float | None = Field(default=None, gt=0)  # of the trainer
+    nice: int = Field(default=0, ge=0, le=19)  # of the trainer
+    log_megabytes: int = Field(default=10, ge=1, le=1000)  # of one log file
+    log_files: int = Field(default=5, ge=1, le=100)
+    health_port: int = Field(default=0, ge=0, le=65535)  # on the loopback; 0: no health endpoint
+
+
+Address = Annotated[str, formed(r"[A-Za-z0-9.\-\[\]:]+:\d{1,5}", "host:port, such as hub.example.org:8443")]
 
 
 class HubAddress(Frozen):
     """Where the hub listens, and the certificate that proves it is the hub."""
 
-    address: Annotated[str, formed(r"[A-Za-z0-9.\-\[\]:]+:\d{1,5}", "host:port, such as hub.example.org:8443")]
+    address: Address
+    control: Address | None = None  # the control plane; without one there is none
     ca: str = "ca.pem"  # relative to the site's file
 
 
@@ -62,11 +112,14 @@ class SiteFile(Frozen):
     """`site.toml` as written."""
 
     name: Name
-    tasks: tuple[TaskName, ...] = Field(min_length=1)
+    tasks: tuple[TaskName, ...] = ()  # none yet: the node can be online, and no study can be approved
     state: str = ""  # the folder that the site keeps; `<name>.state` beside the file when empty
-    data: Data
+    data: Data = Data()
     device: Device = Device()
     policy: Policy = Policy()
+    vault: Keeping = Keeping()
+    isolation: Isolation = Isolation()
+    limits: Limits = Limits()
     topology: Topology | None = None  # the site's own, in place of the study's
     hub: HubAddress | None = None
 
@@ -83,11 +136,23 @@ class Site:
         self.root = folder / _expanded(file.data.root, self.path, "data.root")
         self.manifest = self.root / file.data.manifest
         self.ca = folder / (file.hub.ca if file.hub else "ca.pem")
-        self.spool = self.state / "spool"
-        self.vault = self.state / "vault"
         self.approved = self.state / "approved"
-        self.sent = self.state / "sent.jsonl"
-        self.key = self.state / "node.key"
+        self.paused = self.state / "paused"  # while this file exists, no order is worked on
+        self.lock = self.state / "run.lock"
+        self.logs = self.state / "logs"
+        self.gate = self.state / "gate"
+        self.key = self.gate / "node.key"
+        self.certificate = self.gate / "node.pem"
+        self.sent = self.gate / "sent.jsonl"
+        self.checkpoints = self.gate / "checkpoints.jsonl"
+        self.status = self.gate / "status.json"
+        self.trainer = self.state / "trainer"
+        self.vault = self.trainer / "vault"
+        self.journal = self.trainer / "training"
+        self.cache = self.trainer / "cache"
+        self.port = self.state / "port"
+        self.socket = self.port / "trainer.sock"
+        self.spool = self.port / "spool"
 
     @property
     def name(self) -> str:

@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from polyward_client.port.interface import Progress
-from polyward_client.site import STATUS, Site
+from polyward_client.site import Site
 
 _lock = threading.Lock()  # the gate's threads write it
 
@@ -23,15 +23,16 @@ def write_status(site: Site, *, link: str | None = None, progress: Progress | No
         if progress is not None:
             status["progress"] = progress.model_dump()
         status["at"] = time.time()
-        draft = site.state / f".{STATUS}"
+        site.gate.mkdir(parents=True, exist_ok=True, mode=0o700)
+        draft = site.status.with_suffix(".draft")
         draft.write_text(json.dumps(status), encoding="utf-8")
-        os.replace(draft, site.state / STATUS)
+        os.replace(draft, site.status)
 
 
 def read_status(site: Site) -> dict[str, Any]:
     """The last status, or nothing."""
     try:
-        status = json.loads((site.state / STATUS).read_text(encoding="utf-8"))
+        status = json.loads(site.status.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return {}
     return status if isinstance(status, dict) else {}

@@ -78,7 +78,7 @@ def federation(study: Study, sites: Sequence[Path], folder: Path) -> Iterator[Pr
     for site in derived.values():
         command(*module("polyward_client", "key", str(site.path)))
         command(*module("polyward_client", "approve", str(site.path), str(study_file)))
-        public = str(site.state / "node.pub")
+        public = str(site.gate / "node.pub")
         command(*module("polyward_server", "register", str(hub.folder), site.name, public))
     processes = Processes(folder, hub, derived, study_file)
     try:

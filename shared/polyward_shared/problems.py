@@ -33,6 +33,8 @@ class Code(StrEnum):
     MALFORMED_ORDER = "malformed-order"
     UNKNOWN_MESSAGE = "unknown-message"
     STUDY_NOT_APPROVED = "study-not-approved"
+    WITHDRAWN = "withdrawn"
+    PAUSED = "paused"
     STATE_UNKNOWN = "state-unknown"
     STATE_MISMATCH = "state-mismatch"
     POLICY = "policy"

@@ -17,7 +17,7 @@ import numpy as np
 from polyward_client.approvals import Approval, read_approval
 from polyward_client.port.interface import Description, Done, Progress, Watcher, Work
 from polyward_client.port.serve import serve
-from polyward_client.site import SOCKET, Site, read_site
+from polyward_client.site import Site, read_site
 from polyward_client.trainer.spool import Spool
 from polyward_shared.problems import Code, Refused
 from polyward_shared.states import read_state
@@ -82,12 +82,12 @@ def _done(approval: Approval, update: str | None) -> Done:
 
 
 def main() -> None:
-    """Serves until SIGTERM, or until its parent is gone. Works in the state folder, as the real one does."""
+    """Serves until SIGTERM, or until its parent is gone. Works in the port folder, as the real one does."""
     end_with_parent()
     site = read_site(Path(sys.argv[1]), state=Path(sys.argv[2]))
-    os.chdir(site.state)
+    os.chdir(site.port)
     stop = stop_on_signals()
-    server = serve(NullTrainer(site, float(sys.argv[3]) if len(sys.argv) > 3 else 0.0), site.state / SOCKET)
+    server = serve(NullTrainer(site, float(sys.argv[3]) if len(sys.argv) > 3 else 0.0), site.socket)
     stop.wait()
     server.stop(grace=0)
 

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from polyward_client.cli import app
+from polyward_client.cli.app import app
 from polyward_client.gains import Compared, compared, print_gains, verdict
 from polyward_client.site import Site
 from polyward_shared.chain import Chain

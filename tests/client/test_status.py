@@ -36,5 +36,6 @@ def test_threads_do_not_lose_one_anothers_parts(tmp_path: Path) -> None:
 def test_a_foreign_file_counts_as_none(tmp_path: Path) -> None:
     site = toy_site(tmp_path, "a", toy_study(), ("mask",))
     for content in (b"", b"[]", b"{", b"\xff"):
-        (site.state / "status.json").write_bytes(content)
+        site.status.parent.mkdir(exist_ok=True)
+        site.status.write_bytes(content)
         assert read_status(site) == {}

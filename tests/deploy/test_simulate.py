@@ -64,7 +64,10 @@ def test_a_latecomer_warms_its_branches_first_and_a_leaver_is_missed_by_nobody(t
         4: ["hillside", "riverside"],
     }
     phases = {
-        site: [epoch.phase for epoch in read_epochs(tmp_path / f"whole/sites/{site}/training/{study.digest()}.jsonl")]
+        site: [
+            epoch.phase
+            for epoch in read_epochs(tmp_path / f"whole/sites/{site}/trainer/training/{study.digest()}.jsonl")
+        ]
         for site in ("hillside", "riverside")
     }
     joined = ["join"] * study.training.join_epochs

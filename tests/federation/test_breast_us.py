@@ -61,7 +61,7 @@ def assert_nothing_but_the_encoder_at_the_hub(folder: Path, study: Study) -> Non
         assert all(name.startswith("encoder.") for name in arrays)
         sizes.add(sum(int(np.prod(array.shape)) for array in arrays.values()))
     [values] = sizes
-    for sent in (folder / "sites").glob("*/sent.jsonl"):
+    for sent in (folder / "sites").glob("*/gate/sent.jsonl"):
         for line in read_chain(sent):  # what each site's own record says of the wire
             if line.get("kind") == "train.round":
                 assert line["bytes"] == 4 * values

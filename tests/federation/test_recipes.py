@@ -55,12 +55,12 @@ def test_what_breaks_a_promise_is_seen(tmp_path: Path) -> None:
     assert "took part" in faults_of_encoders(run, study, encoders, {1: contributions[1]}, sites)[0]
 
     site = sites[0]
-    [update] = (run / "sites" / site / "spool").glob("*/update-000002-*")
+    [update] = (run / "sites" / site / "port/spool").glob("*/update-000002-*")
     name, *_ = meddle(update)
     faults = faults_of_encoders(run, study, encoders, contributions, sites)
     assert faults == [f"round 2: {name} at the hub is not the mean of the sites' updates"]
 
-    [entry] = (run / "sites" / site / "vault").glob("*/round-000002.safetensors")
+    [entry] = (run / "sites" / site / "trainer/vault").glob("*/round-000002.safetensors")
     meddle(entry)
     file = folder / "generated" / "sites" / f"{site}.toml"
     assert faults_of_branches(folder, study, file) == [

@@ -11,7 +11,7 @@ from pathlib import Path
 from polyward_client.gate.gate import Gate
 from polyward_client.gate.link import FleetLink
 from polyward_client.port.connect import RemoteTrainer
-from polyward_client.site import SOCKET, Site, read_site
+from polyward_client.site import Site, read_site
 from polyward_client.status import write_status
 from polyward_shared.pki import read_key
 from polyward_shared.problems import Problem
@@ -30,7 +30,7 @@ def run_gate(site: Site, stop: threading.Event) -> None:
     if not site.ca.is_file():
         raise Problem(str(site.ca), "there is no such file", remedy="copy the hub's ca.pem here")
     link = FleetLink(site.file.hub.address, site.ca.read_bytes(), read_key(site.key))
-    gate = Gate(site, RemoteTrainer(site.state / SOCKET), watch=lambda progress: write_status(site, progress=progress))
+    gate = Gate(site, RemoteTrainer(site.socket), watch=lambda progress: write_status(site, progress=progress))
     worker = threading.Thread(target=_answer_orders, args=(link, gate, site, stop), name="orders", daemon=True)
     worker.start()
     while worker.is_alive() and not stop.wait(1.0):

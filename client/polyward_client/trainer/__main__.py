@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 from polyward_client.port.serve import serve
-from polyward_client.site import SOCKET, Site, read_site
+from polyward_client.site import Site, read_site
 from polyward_client.trainer.trainer import LocalTrainer
 from polyward_shared.supervise import run_child
 
@@ -17,9 +17,9 @@ log = logging.getLogger("polyward.trainer")
 
 
 def run_trainer(site: Site, stop: threading.Event) -> None:
-    """Serves until `stop` is set. Works in the state folder, for a Unix socket's path must be short."""
-    os.chdir(site.state)
-    server = serve(LocalTrainer(site), site.state / SOCKET)
+    """Serves until `stop` is set. Works in the port folder, for a Unix socket's path must be short."""
+    os.chdir(site.port)
+    server = serve(LocalTrainer(site), site.socket)
     log.info("%s: ready", site.name)
     stop.wait()
     server.stop(grace=0)

@@ -21,7 +21,7 @@ CONFLICT = -0.05  # mean cosine below which two tasks are said to pull apart
 
 def print_learning(site: Site, out: Console) -> bool:
     """One table for each study that was trained here; False if there is none."""
-    journals = sorted((site.state / "training").glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
+    journals = sorted(site.journal.glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
     shown = False
     for path in journals:
         approval = read_approval(site.approved, path.stem)

@@ -141,7 +141,7 @@ class LocalTrainer:
             precision=self.site.file.device.precision,
             minimum=self.site.file.policy.minimum_count,
             watch=watch,
-            journal=partial(write_epoch, self.site.state / "training" / f"{work.study}.jsonl"),
+            journal=partial(write_epoch, self.site.journal / f"{work.study}.jsonl"),
             cancelled=self._cancelled.is_set,
             pull=study.training.proximal,
             received=received,
@@ -215,7 +215,7 @@ class LocalTrainer:
             if done % TOLD_EVERY == 0 or done == of:
                 watch(Progress(phase="loading", epoch=done, epochs=of))
 
-        folder = self.site.state / "cache" / study[:16] if self.site.file.device.cache == "disk" else None
+        folder = self.site.cache / study[:16] if self.site.file.device.cache == "disk" else None
         data = load_dataset(manifest, approval.study, loaded=loaded, folder=folder).moved(self.device)
         model = site_model(approval.study, approval.tasks, self.site).to(self.device)
         fit_statistics(model, data)

@@ -88,7 +88,7 @@ def tried(recipe: Recipe, folder: Path, *, images: int | None = None, workers: i
     tasks = {name: [task for task in site.file.tasks if task in study.tasks] for name, site in sites.items()}
     losses: dict[tuple[str, str], tuple[float, float]] = {}
     for name in sites:
-        epochs = read_epochs(folder / "run" / "sites" / name / "training" / f"{study.digest()}.jsonl")
+        epochs = read_epochs(folder / "run" / "sites" / name / "trainer/training" / f"{study.digest()}.jsonl")
         losses |= {(name, task): pair for task, pair in first_and_last(epochs, tasks[name]).items()}
     faults = [
         *faults_of_losses(losses),
@@ -140,7 +140,7 @@ def faults_of_encoders(
             faults.append(f"round {number}: {sorted(given)} took part, of {sorted(sites)}")
             continue
         updates = {
-            site: read_state(_only(folder / "sites" / site / "spool", f"*/update-{number:06}-*")) for site in sites
+            site: read_state(_only(folder / "sites" / site / "port/spool", f"*/update-{number:06}-*")) for site in sites
         }
         before, committed = (
             read_state(folder / "registry" / f"{encoders[which]}.safetensors") for which in (number - 1, number)
@@ -167,17 +167,17 @@ def faults_of_branches(folder: Path, study: Study, file: Path) -> list[str]:
     again = folder / "again" / "sites" / name
     shutil.copytree(kept, again, ignore=shutil.ignore_patterns(f"round-{study.rounds:06}*", "final*", "done-*"))
     site = open_site(file, study, folder / "again")
-    record = _only(kept / "spool", f"*/done-{study.rounds:06}-*")
+    record = _only(kept / "port/spool", f"*/done-{study.rounds:06}-*")
     digest = record.stem.rpartition("-")[2]
-    state = _only(again / "spool", f"*/state-{digest}.safetensors")
+    state = _only(again / "port/spool", f"*/state-{digest}.safetensors")
     work = Work(study=study.digest(), round=study.rounds, state=str(state), state_digest=digest)
     LocalTrainer(site).train(work, lambda progress: None)
     entry = f"*/round-{study.rounds:06}.safetensors"
-    own, repeated = read_state(_only(kept / "vault", entry)), read_state(_only(again / "vault", entry))
+    own, repeated = read_state(_only(kept / "trainer/vault", entry)), read_state(_only(again / "trainer/vault", entry))
     faults = []
     if set(own) != set(repeated) or any(own[array].tobytes() != repeated[array].tobytes() for array in own):
         faults.append(f"{name}: the branches are not those that the site makes by itself")
-    update = _only(kept / "spool", f"*/update-{study.rounds:06}-*")
+    update = _only(kept / "port/spool", f"*/update-{study.rounds:06}-*")
     if sent := [array for array in read_state(update) if group_of(array) != ENCODER]:
         faults.append(f"{name}: the update holds {sent}")
     return faults

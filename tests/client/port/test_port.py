@@ -20,7 +20,7 @@ from polyward_client.port.connect import RemoteTrainer
 from polyward_client.port.interface import Description, Done, Progress, Watcher, Work
 from polyward_client.port.serve import serve
 from polyward_client.port.wires import SERVICE, Ask, Reply, ask_from_bytes, reply_from_bytes, to_bytes
-from polyward_client.site import SOCKET, Site
+from polyward_client.site import Site
 from polyward_shared.messages import Metric, Stage
 from polyward_shared.problems import Code, Refused
 from polyward_shared.states import write_state
@@ -38,7 +38,7 @@ import os, sys, time
 from pathlib import Path
 from polyward_client.port.interface import Progress
 from polyward_client.port.serve import serve
-from polyward_client.site import SOCKET, read_site
+from polyward_client.site import read_site
 from tests.support.toy_trainer import ToyTrainer
 
 class Slow(ToyTrainer):
@@ -52,7 +52,7 @@ class Slow(ToyTrainer):
             time.sleep(0.01)
         return super().train(work, watch)
 
-server = serve(Slow(read_site(Path(sys.argv[1])), 2.0, {"mask": 8}), Path(SOCKET))
+server = serve(Slow(site := read_site(Path(sys.argv[1])), 2.0, {"mask": 8}), site.socket)
 print("ready", flush=True)
 server.wait_for_termination()
 """
@@ -61,7 +61,8 @@ server.wait_for_termination()
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     made = toy_site(tmp_path, "a", STUDY, ("mask",))
-    monkeypatch.chdir(made.state)  # a Unix socket's path must be short, so both processes work in its folder
+    made.port.mkdir(parents=True, exist_ok=True)
+    monkeypatch.chdir(made.port)  # a Unix socket's path must be short, so both processes work in its folder
     return made
 
 
@@ -75,7 +76,7 @@ def work(site: Site) -> Work:
 
 @pytest.fixture
 def remote(site: Site) -> Iterator[RemoteTrainer]:
-    trainer = RemoteTrainer(site.state / SOCKET)
+    trainer = RemoteTrainer(site.socket)
     yield trainer
     trainer.close()
 
@@ -84,7 +85,7 @@ class Serving:
     """A trainer behind a real socket in this process."""
 
     def __init__(self, trainer: ToyTrainer) -> None:
-        self.server = serve(trainer, trainer.site.state / SOCKET)
+        self.server = serve(trainer, trainer.site.socket)
 
     def __enter__(self) -> None:
         pass
@@ -101,7 +102,7 @@ def test_the_remote_trainer_answers_as_the_local_one(site: Site, work: Work, rem
     local = ToyTrainer(site, 2.0, {"mask": 8}, kept={"mask": "alone"})
     heard: list[Progress] = []
     with Serving(local):
-        assert stat.S_IMODE((site.state / SOCKET).stat().st_mode) == 0o600
+        assert stat.S_IMODE((site.socket).stat().st_mode) == 0o600
         assert remote.describe(STUDY.digest()) == local.describe(STUDY.digest())
         assert remote.train(work, heard.append) == local.train(work, quiet)
         assert remote.train(work, quiet).steps == 1
@@ -142,7 +143,7 @@ def test_a_bug_in_the_trainer_ends_the_request(site: Site, work: Work, remote: R
 
 def raw() -> tuple[grpc.Channel, grpc.UnaryStreamMultiCallable[Ask, Reply]]:
     """The port below `RemoteTrainer`, for gates that end within a request."""
-    channel = grpc.insecure_channel(f"unix:{SOCKET}")
+    channel = grpc.insecure_channel("unix:trainer.sock")
     path = f"/{SERVICE}/Ask"
     return channel, channel.unary_stream(path, request_serializer=to_bytes, response_deserializer=reply_from_bytes)
 

@@ -103,7 +103,7 @@ def sent_figures(folder: Path, stages: Mapping[Stage, Stage]) -> dict[tuple[str,
     """Figures that north has sent, by round, task, split and name, under the names that `stages` gives them."""
     return {
         (str(line["round"]), task, split, stages[Stage(stage)], name): value
-        for line in read_chain(folder / "sites" / "north" / "sent.jsonl")
+        for line in read_chain(folder / "sites" / "north" / "gate/sent.jsonl")
         for task, split, stage, name, value, *_ in line["metrics"]
         if stage in stages
     }
@@ -175,8 +175,8 @@ def test_a_registered_encoder_is_taken_from_the_first_round() -> None:
 def test_only_the_federated_models_losses_are_in_the_journal(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.train(1, bench.sent())
-    lines = (bench.site.state / "training" / f"{bench.study.digest()}.jsonl").read_text().splitlines()
-    assert len(lines) == len(read_epochs(bench.site.state / "training" / f"{bench.study.digest()}.jsonl")) == 2
+    lines = (bench.site.journal / f"{bench.study.digest()}.jsonl").read_text().splitlines()
+    assert len(lines) == len(read_epochs(bench.site.journal / f"{bench.study.digest()}.jsonl")) == 2
 
 
 def test_each_model_rests_by_its_own_figures(tmp_path: Path) -> None:

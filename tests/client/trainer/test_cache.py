@@ -89,5 +89,5 @@ def test_a_round_from_disk_gives_the_same_bytes(tmp_path: Path) -> None:
     (memory, one), (disk, two) = trained("memory"), trained("disk")
     left, right = (read_state(Path(str(done.update))) for done in (one, two))
     assert all(left[name].tobytes() == right[name].tobytes() for name in left)
-    assert not (memory.state / "cache").exists()
-    assert (disk.state / "cache" / study.digest()[:16] / "images.npy").exists()
+    assert not (memory.cache).exists()
+    assert (disk.cache / study.digest()[:16] / "images.npy").exists()

@@ -135,7 +135,7 @@ def test_nothing_of_the_journal_leaves(tmp_path: Path) -> None:
     digest = approval.schema.state_digest(approval.schema.pack(read_state(Path(first))))
     work = Work(study=study.digest(), round=1, state=first, state_digest=digest)
     done = trainer.train(work, lambda progress: None)
-    path = site.state / "training" / f"{study.digest()}.jsonl"
+    path = site.journal / f"{study.digest()}.jsonl"
     (epoch,) = read_epochs(path)
     assert epoch.cosines
     assert not path.resolve().is_relative_to(site.spool.resolve())

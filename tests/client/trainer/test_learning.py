@@ -41,7 +41,7 @@ def test_what_was_trained_is_shown(tmp_path: Path) -> None:
     text = StringIO()
     console = Console(file=text, width=100)
     assert not print_learning(site, console)
-    path = site.state / "training" / f"{'ab' * 32}.jsonl"
+    path = site.journal / f"{'ab' * 32}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
     assert not print_learning(site, console), "an empty journal shows nothing"

@@ -1,0 +1,13 @@
+"""`polyward-node`: what a hospital does. Each module holds the commands of one panel of `--help`."""
+
+from __future__ import annotations
+
+from polyward_client.cli import data, joining, models, proof, running, studies
+from polyward_client.cli.app import app
+from polyward_shared.commands import run_app
+
+__all__ = ["data", "joining", "main", "models", "proof", "running", "studies"]
+
+
+def main() -> None:
+    run_app(app)
