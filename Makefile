@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check recipes bench clean
+.PHONY: demo test check recipes bench protos clean
 
 demo: $(INSTALLED)  ## five generated hospitals train one encoder; ends with a table and a page
 	$(BIN)/polyward-sim demo out/demo
@@ -26,6 +26,9 @@ recipes: $(INSTALLED)  ## two rounds of every recipe on generated images, and a 
 
 bench: $(INSTALLED)  ## measures against plain Flower on this machine; writes out/bench/bench.md (about half an hour)
 	$(BIN)/python -m tests.bench
+
+protos: $(INSTALLED)  ## generates the control plane's messages anew, after a change of control.proto
+	$(BIN)/python -m grpc_tools.protoc -I shared --python_out shared --pyi_out shared polyward_shared/protos/control.proto
 
 clean:
 	rm -rf $(VENV) out

@@ -22,6 +22,7 @@ import polyward_deploy.cli
 import polyward_server.cli
 from polyward_client.site import read_site
 from polyward_server.ledger import Ledger
+from polyward_server.roster import Roster
 from polyward_shared import pki
 from polyward_shared.chain import Chain
 from tests.support.images import write_site
@@ -136,9 +137,8 @@ def with_hub(change: Change = nothing, *, registered: bool = True) -> Change:
         polyward_server.hub.init(folder / "hub", name="hub", host="127.0.0.1", port=8443)
         if registered:
             ledger = Ledger(folder / "hub" / "ledger.db")
-            ledger.register_site("north", pki.public_pem(pki.new_key()).decode())
+            Roster(ledger).register("north", pki.public_pem(pki.new_key()).decode())
             ledger.close()
-        (folder / "node.pub").write_bytes(pki.public_pem(pki.new_key()))
         change(folder)
 
     return made
@@ -287,7 +287,7 @@ CASES: list[tuple[str, Change, str, list[str]]] = [
         "no key",
         with_hub_address(content("ca.pem", b"")),
         "polyward-node run site.toml",
-        ["node.key: there is no key", "polyward-node key"],
+        ["node.key: there is no key", "polyward-node enrol"],
     ),
     ("an open key", with_hub_address(with_key(0o644)), "polyward-node run site.toml", ["other users", "chmod 600"]),
     ("a changed record", changed_record, "polyward-node sent site.toml", ["sent.jsonl, line 2: the chain is broken"]),
@@ -300,7 +300,12 @@ CASES: list[tuple[str, Change, str, list[str]]] = [
     ),
     # the hub
     ("no hub's folder", nothing, "polyward-hub run . study.toml", ["is not a hub's folder", "polyward-hub init"]),
-    ("nobody registered", with_hub(registered=False), "polyward-hub run hub study.toml", ["no site is registered"]),
+    (
+        "nobody registered",
+        with_hub(registered=False),
+        "polyward-hub run hub study.toml",
+        ["no site has joined", "invite"],
+    ),
     ("a hub twice", with_hub(), "polyward-hub init hub", ["holds a hub already", "choose another folder"]),
     (
         "a host with scheme",
@@ -309,15 +314,19 @@ CASES: list[tuple[str, Change, str, list[str]]] = [
         ["host: found 'https://x'", "a host name"],
     ),
     ("a port too high", nothing, "polyward-hub init new --port 70000", ["port: found 70000", "65535"]),
+    ("a name of two", with_hub(), "polyward-hub invite hub a/b", ["site: found 'a/b'", "letters, digits"]),
+    ("an output that is there", with_hub(), "polyward-hub invite hub a --output study.toml", ["exists already"]),
+    ("nobody to approve", with_hub(), "polyward-hub approve hub a", ["no request that waits", "polyward-hub sites"]),
+    ("nobody to reject", with_hub(), "polyward-hub reject hub a", ["no request that waits"]),
+    ("nobody to revoke", with_hub(), "polyward-hub revoke hub a", ["is no site of this hub"]),
+    ("no invitation's file", nothing, "polyward-node enrol none", ["cannot be read", "arguments are seen"]),
+    ("a text as invitation", nothing, "polyward-node enrol study.toml", ["study.toml: begins with", "polyward1."]),
     (
-        "no public key",
-        with_hub(),
-        "polyward-hub register hub a none.pub",
-        ["none.pub: there is no such file", "node.pub"],
+        "an invitation cut off",
+        content("cut", b"polyward1.eyJzaXRlIjoibm9ydG"),
+        "polyward-node enrol cut",
+        ["cut: is damaged", "polyward-hub invite"],
     ),
-    ("a text as key", with_hub(), "polyward-hub register hub a study.toml", ["study.toml: is not a node's public key"]),
-    ("a name of two", with_hub(), "polyward-hub register hub a/b node.pub", ["site: found 'a/b'", "letters, digits"]),
-    ("a name that is taken", with_hub(), "polyward-hub register hub north node.pub", ["already has this name"]),
     (
         "an encoder that is none",
         with_hub(),

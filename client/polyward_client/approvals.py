@@ -1,29 +1,26 @@
 """The studies that a site has approved, each by its digest, with the schema of what may leave.
 
 The study's text and the schema come from the site's own copy, never from an order: an order names a digest, and a
-digest that is not here is refused.
+digest that is not here is refused. Whether it is still approved, and that the copy is the one that a person saw, the
+record of decisions says.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from polyward_shared.chain import sync_folder
+from polyward_client.decisions import Verdict, decide, last_about, last_approval, read_decisions
+from polyward_client.site import Policy
+from polyward_shared.chain import share_with_group, sync_folder
 from polyward_shared.messages import Kept, models_of
-from polyward_shared.problems import Problem
+from polyward_shared.problems import Code, Problem, Refused
 from polyward_shared.reading import validated
-from polyward_shared.schema import BRANCHES, ENCODER, PRECISION, STATISTICS, Schema
+from polyward_shared.schema import Schema
 from polyward_shared.study import Study
-
-BRANCH_OWNERS = {
-    "site": "the hub mixes it with the branches of other tasks",  # only under the rule fedhca2 does it leave then
-    "taskset": "shared with the sites that train the very same tasks",
-    "task": "shared with all sites that train this task",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,40 +37,9 @@ class Approval:
         return models_of(self.study.personal)
 
 
-def leaving(approval: Approval) -> Iterator[str]:
-    """What leaves the site under this approval, in plain words, a line for each sort of thing."""
-    study, schema = approval.study, approval.schema
-    width = 4 if study.wire.codec == "float32" else 2
-    yield f"in each of {study.rounds} rounds, {schema.size * width / 1e6:.2f} MB:"
-    for name in schema.groups:
-        part = schema.group(name)
-        arrays = f"{len(part.arrays)} array{'s' if len(part.arrays) > 1 else ''}"
-        yield f"  {name} ({arrays}, {part.size * width / 1e6:.2f} MB): {_meaning(name, study)}"
-    yield "  the number of training images, of labels of each task, of optimiser steps, and the seconds they took"
-    yield "figures of each task, each with its number of cases:"
-    yield "  of the model as received and as trained here, and of the model after the final tuning"
-    if study.personal.alone:
-        yield "  of the model that this site trains alone; its arrays stay here"
-    if study.personal.ditto:
-        yield "  of the model that this site trains near the received one (Ditto); its arrays stay here"
-    if approval.models:
-        yield f"at the end, for each task, one word for the model that this site keeps: {' or '.join(approval.models)}"
-
-
-def _meaning(group: str, study: Study) -> str:
-    if group.startswith(f"{BRANCHES}."):
-        return f"the branch of {group.removeprefix(f'{BRANCHES}.')}, {BRANCH_OWNERS[study.sharing.branches]}"
-    return {
-        ENCODER: "the weights of the shared encoder",
-        PRECISION: "how sure this site is of each of those weights, by squared gradients; tells more than weights",
-        STATISTICS: "means and squares of features over this site's images, which its batch norms have seen",
-    }[group]
-
-
-def write_approval(folder: Path, approval: Approval) -> Path:
-    """Keeps the approval under the study's digest, whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path = folder / f"{approval.study.digest()}.json"
+def write_approval(folder: Path, approval: Approval, policy: Policy | None = None) -> Path:
+    """Keeps the approval under the study's digest, whole or not at all, and records who gave it under which policy."""
+    digest = approval.study.digest()
     text = json.dumps(
         {
             "study": json.loads(approval.study.canonical()),
@@ -81,24 +47,31 @@ def write_approval(folder: Path, approval: Approval) -> Path:
             "schema": approval.schema.to_json(),
         },
         indent=1,
+    ).encode()
+    path = folder / f"{digest}.json"
+    write_whole(path, text)
+    decide(
+        folder,
+        Verdict.APPROVED,
+        study=digest,
+        id=approval.study.id,
+        approval=hashlib.sha256(text).hexdigest(),
+        policy=policy.model_dump(mode="json") if policy else None,
     )
-    draft = path.with_suffix(".draft")
-    with draft.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, path)
-    sync_folder(folder)
     return path
 
 
 def read_approval(folder: Path, digest: str) -> Approval | None:
-    """The approval of this digest, or None. A file that does not match its own name is a `Problem`."""
+    """The approval that this digest once got, also if it was taken back; None where there is none.
+
+    Raises `Problem` for a file that is damaged, or another than the one that was approved.
+    """
     path = folder / f"{digest}.json"
     if not path.is_file():
         return None
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_bytes()
+        data = json.loads(text)
         study = validated(data["study"], Study, where=str(path))
         approval = Approval(study, tuple(data["tasks"]), Schema.from_json(data["schema"]))
     except (ValueError, KeyError, TypeError):
@@ -109,4 +82,40 @@ def read_approval(folder: Path, digest: str) -> Approval | None:
             "holds another study than its name says",
             remedy="delete the file and approve the study again",
         )
+    given = last_approval(read_decisions(folder), digest)
+    if given is None or given.approval != hashlib.sha256(text).hexdigest():
+        raise Problem(
+            str(path),
+            "is not the approval that the record of decisions tells of",
+            remedy="find out who changed it, then approve the study again",
+        )
     return approval
+
+
+def approved_now(folder: Path, digest: str) -> Approval:
+    """The approval under which this study may run at this moment.
+
+    Raises `Refused` for a study that is unknown, rejected or withdrawn, and `Problem` for a record that is not sound.
+    """
+    last = last_about(read_decisions(folder), digest)
+    if last is not None and last.verdict is Verdict.WITHDRAWN:
+        raise Refused(Code.WITHDRAWN, f"study {digest[:12]} was withdrawn here on {last.at[:16]}")
+    if last is None or last.verdict is not Verdict.APPROVED:
+        raise Refused(Code.STUDY_NOT_APPROVED, f"study {digest[:12]} has not been approved here")
+    approval = read_approval(folder, digest)
+    if approval is None:
+        raise Problem(str(folder / f"{digest}.json"), "is gone", remedy="approve the study again")
+    return approval
+
+
+def write_whole(path: Path, text: bytes) -> None:
+    """The file in its folder, for those the folder is for, whole and on the disk, or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    draft = path.with_suffix(".draft")
+    with open(draft, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        share_with_group(file.fileno(), path.parent)
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(draft, path)
+    sync_folder(path.parent)

@@ -19,6 +19,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from polyward_shared.encoders import DottedPath
+from polyward_shared.invitation import Address
 from polyward_shared.problems import Problem
 from polyward_shared.reading import Frozen, formed, read_toml
 from polyward_shared.study import Name
@@ -95,9 +96,6 @@ class Limits(Frozen):
     log_megabytes: int = Field(default=10, ge=1, le=1000)  # of one log file
     log_files: int = Field(default=5, ge=1, le=100)
     health_port: int = Field(default=0, ge=0, le=65535)  # on the loopback; 0: no health endpoint
-
-
-Address = Annotated[str, formed(r"[A-Za-z0-9.\-\[\]:]+:\d{1,5}", "host:port, such as hub.example.org:8443")]
 
 
 class HubAddress(Frozen):

@@ -14,14 +14,19 @@ from polyward_client.site import Site
 _lock = threading.Lock()  # the gate's threads write it
 
 
-def write_status(site: Site, *, link: str | None = None, progress: Progress | None = None) -> None:
+def write_status(
+    site: Site, *, link: str | None = None, control: bool | None = None, progress: Progress | None = None
+) -> None:
     """Updates the parts that are given; the file is always whole."""
     with _lock:
         status = read_status(site)
         if link is not None:
             status["link"] = str(link)
+        if control is not None:
+            status["control"] = control
         if progress is not None:
             status["progress"] = progress.model_dump()
+            status["progress_at"] = time.time()
         status["at"] = time.time()
         site.gate.mkdir(parents=True, exist_ok=True, mode=0o700)
         draft = site.status.with_suffix(".draft")

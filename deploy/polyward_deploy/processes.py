@@ -7,6 +7,7 @@ the hub or the nodes runs in this process.
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,8 +19,12 @@ import psutil
 import tomli_w
 
 from polyward_client.site import HubAddress, Site, read_site
+from polyward_server.enrolment import invite
 from polyward_server.hub import Hub, free_port, init
 from polyward_server.ledger import Ledger
+from polyward_server.roster import Roster
+from polyward_shared.invitation import written
+from polyward_shared.pki import write_secret
 from polyward_shared.problems import Problem
 from polyward_shared.study import Study
 from polyward_shared.supervise import end_all, module
@@ -70,19 +75,18 @@ class Processes:
 
 @contextmanager
 def federation(study: Study, sites: Sequence[Path], folder: Path) -> Iterator[Processes]:
-    """Makes a hub and the sites' keys, registers and approves, starts everything, and ends it at the end."""
-    hub = init(folder / "hub", name=study.id, host="127.0.0.1", port=free_port())
+    """Makes a hub, enrols the sites, approves the study, starts everything, and ends it at the end."""
+    hub = init(folder / "hub", name=study.id, host="127.0.0.1", port=free_port(), control_port=free_port())
     study_file = folder / "study.toml"
     study_file.write_text(tomli_w.dumps(_without_none(study.model_dump(mode="json"))), encoding="utf-8")
     derived = {site.name: site for site in (derive_site(path, folder / "sites", hub) for path in sites)}
-    for site in derived.values():
-        command(*module("polyward_client", "key", str(site.path)))
-        command(*module("polyward_client", "approve", str(site.path), str(study_file)))
-        public = str(site.gate / "node.pub")
-        command(*module("polyward_server", "register", str(hub.folder), site.name, public))
     processes = Processes(folder, hub, derived, study_file)
     try:
-        for name in ["hub", *derived]:
+        processes.start("hub")
+        await_port(hub.file.port)
+        for name, site in derived.items():
+            _enrol(hub, site)
+            command(*module("polyward_client", "approve", "--yes", str(site.path), str(study_file)))
             processes.start(name)
         yield processes
     finally:
@@ -90,19 +94,45 @@ def federation(study: Study, sites: Sequence[Path], folder: Path) -> Iterator[Pr
 
 
 def derive_site(path: Path, folder: Path, hub: Hub) -> Site:
-    """The site's file again, in `folder`, with this hub's address and its own state there."""
+    """The site's file again, in a folder of its own in `folder`, with this hub's address and its own state there."""
     site = read_site(path)
+    own = folder / site.name
     file = site.file.model_copy(
         update={
-            "state": str(folder / f"{site.name}.state"),
+            "state": "state",
             "data": site.file.data.model_copy(update={"root": str(site.root)}),
-            "hub": HubAddress(address=f"{hub.file.host}:{hub.file.port}", ca=str(hub.ca)),
+            "hub": HubAddress(
+                address=f"{hub.file.host}:{hub.file.port}", control=f"{hub.file.host}:{hub.file.control_port}"
+            ),
         }
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    derived = folder / f"{site.name}.toml"
+    own.mkdir(parents=True, exist_ok=True)
+    derived = own / "site.toml"
     derived.write_text(tomli_w.dumps(_without_none(file.model_dump(mode="json"))), encoding="utf-8")
     return read_site(derived)
+
+
+def _enrol(hub: Hub, site: Site) -> None:
+    """As both sides do it, with an invitation that is approved beforehand."""
+    ledger = Ledger(hub.ledger)
+    invitation = hub.folder / f"{site.name}.invitation"
+    write_secret(invitation, written(invite(hub, Roster(ledger), site.name, hours=1, approved=True)).encode())
+    ledger.close()
+    command(*module("polyward_client", "enrol", str(invitation), "--folder", str(site.path.parent)))
+
+
+def await_port(port: int) -> None:
+    """Returns when somebody listens there on the loopback. Raises `Problem` when time is up."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise Problem("the hub", "did not start", remedy="look at its log") from None
+            time.sleep(0.05)
+        else:
+            return
 
 
 def wait_for(ledger: Ledger, study: str, *, seconds: float, rounds: int | None = None) -> None:

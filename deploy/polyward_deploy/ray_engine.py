@@ -17,10 +17,9 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from polyward_client.gate.gate import Gate
-from polyward_client.site import read_site
 from polyward_client.trainer.trainer import LocalTrainer
 from polyward_deploy.arms import Arm
-from polyward_deploy.simulate import TRIES, Watch, open_site, registry_with
+from polyward_deploy.simulate import TRIES, Watch, open_site, registry_with, simulated_site
 from polyward_server.exchange import Presence
 from polyward_server.federation import Federation
 from polyward_server.ledger import Ledger
@@ -102,7 +101,7 @@ def _client_app(files: list[str], states: list[str]) -> ClientApp:
 @cache
 def _gate(file: str, state: str) -> Gate:
     """One gate for each site in each actor."""
-    site = read_site(Path(file), state=Path(state))
+    site = simulated_site(Path(file), Path(state))
     return Gate(site, LocalTrainer(site))
 
 

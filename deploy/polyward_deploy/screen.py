@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from polyward_client.port.interface import Progress as Work
 from polyward_deploy.arms import Arm
 from polyward_deploy.simulate import Watch
-from polyward_server.cli import sentence
+from polyward_server.cli.studies import sentence
 from polyward_server.records import Event
 
 TITLES: dict[Arm, str] = {

@@ -1,7 +1,7 @@
 """The hub's folder and its processes: made once by `init`, kept running by `serve`.
 
-`serve` supervises two processes: Flower's SuperLink behind our door, and the runner, which runs queued studies. Either
-may be killed at any time; the ledger and the registry are all that counts.
+`serve` supervises three processes: Flower's SuperLink behind our door, the runner, which runs queued studies, and the
+control plane. Any may be killed at any time; the ledger and the registry are all that counts.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import socket
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from polyward_server.flower.superlink import ALLOCATOR, SuperLinkConfig
 from polyward_shared import pki
+from polyward_shared.invitation import Address
 from polyward_shared.problems import Problem
 from polyward_shared.reading import Frozen, read_toml, validated
 from polyward_shared.supervise import Child, module, only_one, supervise
@@ -32,8 +33,11 @@ TEMPLATE = """\
 # The hub. `polyward-hub serve {folder}` reads this file.
 name = {name}
 host = {host}          # the address that sites reach; bound on this machine
-port = {port}            # the only port that must be open
+port = {port}            # orders, updates, enrolment
+control_port = {control_port}    # progress, commands, renewal of certificates
 private_port = {private_port}    # loopback only: Flower's other APIs, behind a secret
+gateway = {gateway}         # host:port that sites use instead of both, such as hub.example.org:443; see deploy/gateway
+certificate_days = {certificate_days}  # how long a site's certificate is good; it renews itself at half of that
 """
 
 
@@ -43,7 +47,10 @@ class HubFile(Frozen):
     name: str = Field(min_length=1, max_length=60)
     host: str = Field(min_length=1, max_length=253)
     port: Port
+    control_port: Port
     private_port: Port
+    gateway: Address | Literal[""] = ""
+    certificate_days: float = Field(default=14.0, gt=0, le=397)
 
 
 class Hub:
@@ -57,6 +64,9 @@ class Hub:
         self.ledger = self.folder / "ledger.db"
         self.registry = self.folder / "registry"
         self.ca = self.folder / "ca.pem"
+        self.ca_key = self.folder / "secrets" / "ca.key"
+        self.certificate = self.folder / "server.pem"
+        self.key = self.folder / "secrets" / "server.key"
         self.private_secret = self.folder / "secrets" / "private"
         self.superexec_secret = self.folder / "secrets" / "superexec"
         self.lock = self.folder / "serve.lock"
@@ -66,15 +76,34 @@ class Hub:
         return f"127.0.0.1:{self.file.private_port}"
 
 
-def init(folder: Path, *, name: str, host: str, port: int, also: Sequence[str] = ()) -> Hub:
+def init(
+    folder: Path,
+    *,
+    name: str,
+    host: str,
+    port: int,
+    control_port: int | None = None,
+    gateway: str = "",
+    certificate_days: float = 14.0,
+    also: Sequence[str] = (),
+) -> Hub:
     """A new hub: its file, its authority and server certificate, its secrets. Never overwrites anything."""
     if (folder / "hub.toml").exists():
         raise Problem(str(folder), "holds a hub already", remedy="choose another folder")
-    values = {"name": name, "host": host, "port": port, "private_port": free_port()}
+    values = {
+        "name": name,
+        "host": host,
+        "port": port,
+        "control_port": control_port or port + 1,
+        "private_port": free_port(),
+        "gateway": gateway,
+        "certificate_days": certificate_days,
+    }
     validated(values, HubFile, where=str(folder))
     authority_key, authority = pki.new_authority(f"{name} authority")
     server_key = pki.new_key()
-    hosts = list(dict.fromkeys([host, *also, "localhost", "127.0.0.1"]))
+    reached = [gateway.rpartition(":")[0].strip("[]")] if gateway else []
+    hosts = list(dict.fromkeys([host, *reached, *also, "localhost", "127.0.0.1"]))
     certificate = pki.new_server_certificate(hosts, server_key, authority_key, authority)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     pki.write_secret(folder / "secrets" / "ca.key", pki.key_to_pem(authority_key))
@@ -94,7 +123,8 @@ def serve(hub: Hub, stop: threading.Event) -> None:
     log.info("hub %s on %s:%d (process lock %d)", hub.file.name, hub.file.host, hub.file.port, lock)
     superlink = Child("superlink", _superlink_command(hub), hub.folder, ALLOCATOR)
     runner = Child("runner", module("polyward_server.runner", str(hub.folder)), hub.folder, ALLOCATOR)
-    supervise([superlink, runner], stop)
+    control = Child("control", module("polyward_server.control", str(hub.folder)), hub.folder, ALLOCATOR)
+    supervise([superlink, runner, control], stop)
 
 
 def free_port() -> int:
@@ -107,12 +137,13 @@ def free_port() -> int:
 
 def _superlink_command(hub: Hub) -> list[str]:
     config = SuperLinkConfig(
-        host=_bind_address(hub.file.host),
+        host=bind_address(hub.file.host),
         port=hub.file.port,
         private_port=hub.file.private_port,
-        certificate=hub.folder / "server.pem",
-        key=hub.folder / "secrets" / "server.key",
+        certificate=hub.certificate,
+        key=hub.key,
         ca=hub.ca,
+        ledger=hub.ledger,
         superexec_secret=hub.superexec_secret,
         private_secret=hub.private_secret,
         home=hub.folder / "flower",
@@ -122,7 +153,7 @@ def _superlink_command(hub: Hub) -> list[str]:
     return module("polyward_server.flower.superlink", "--config", str(path))
 
 
-def _bind_address(host: str) -> str:
+def bind_address(host: str) -> str:
     """Loopback stays loopback; for any other name the server listens on every interface."""
     if host == "localhost":
         return "127.0.0.1"

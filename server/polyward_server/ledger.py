@@ -16,13 +16,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from polyward_server.records import Contribution, Event, Member, Pair, Round, Signals
-from polyward_server.tables import contributions, events, kept, members, metrics, pairs, rounds, sites, studies, tables
+from polyward_server.tables import contributions, events, kept, members, metrics, pairs, rounds, studies, tables
 from polyward_shared.messages import AT_THE_END, Kept, Metric, Stage
 from polyward_shared.problems import Problem
 from polyward_shared.reading import validated
 from polyward_shared.study import Study
 
-VERSION = 3  # of the tables; a file of another version is refused
+VERSION = 4  # of the tables; a file of another version is refused
 
 
 Watcher = Callable[[Event], None]
@@ -45,31 +45,13 @@ class Ledger:
                 str(where), f"cannot be opened as a ledger ({error.orig})", remedy="take the file from a backup"
             ) from None
 
+    @property
+    def engine(self) -> sa.Engine:
+        """The database, for the roster of sites that lies in it too."""
+        return self._engine
+
     def close(self) -> None:
         self._engine.dispose()
-
-    # --- sites
-
-    def register_site(self, name: str, public_key: str) -> None:
-        """Raises `Problem` when the name or the key is taken."""
-        with self._engine.begin() as db:
-            row = db.execute(
-                sa.select(sites).where((sites.c.name == name) | (sites.c.public_key == public_key))
-            ).first()
-            if row is not None and (row.name, row.public_key) == (name, public_key):
-                return
-            if row is not None:
-                raise Problem(
-                    name,
-                    f"the site {row.name!r} already has this {'name' if row.name == name else 'key'}",
-                    remedy="choose another name, or make a key of its own for every site",
-                )
-            db.execute(sites.insert().values(name=name, public_key=public_key, registered=_now()))
-
-    def site_keys(self) -> dict[str, str]:
-        """Public key (PEM) of every registered site."""
-        with self._engine.connect() as db:
-            return {row.name: row.public_key for row in db.execute(sa.select(sites).order_by(sites.c.name))}
 
     # --- studies
 
@@ -122,6 +104,27 @@ class Ledger:
                 row.site: Member(row.site, row.samples, json.loads(row.counts), row.schema, row.software, row.agrees)
                 for row in rows
             }
+
+    def leave(self, study: str, site: str) -> None:
+        """The site withdrew: it is asked no more, and may join again. Once said is enough."""
+        with self._engine.begin() as db:
+            here = (members.c.study == study) & (members.c.site == site) & members.c.agrees
+            if not db.execute(members.update().where(here).values(agrees=False)).rowcount:
+                return
+        last = self.last_round(study)
+        self.note(Event(study, last.number if last else 0, site, "withdrawn"))
+
+    def history(self) -> list[tuple[str, ...]]:
+        """Every committed round of every study in the order of commitment, with who gave what: what a head is over."""
+        with self._engine.connect() as db:
+            given: dict[tuple[str, int], list[str]] = {}
+            for row in db.execute(sa.select(contributions).order_by(contributions.c.site)):
+                given.setdefault((row.study, row.round), []).append(f"{row.site}={row.sha256}")
+            order = sa.select(rounds).order_by(rounds.c.committed, rounds.c.study, rounds.c.round)
+            return [
+                (row.study, str(row.round), row.state, row.encoder, *given.get((row.study, row.round), ()))
+                for row in db.execute(order)
+            ]
 
     def last_round(self, study: str) -> Round | None:
         """The last committed round: a restarted hub goes on after it."""

@@ -21,6 +21,7 @@ from polyward_server.hub import Hub
 from polyward_server.ledger import Ledger
 from polyward_server.records import Event
 from polyward_server.registry import Registry
+from polyward_server.roster import Contact, Roster
 from polyward_server.rounds import run_study
 from polyward_shared.problems import Problem
 from polyward_shared.supervise import run_child
@@ -37,16 +38,15 @@ class Sites:
 
     def __init__(self, session: Session, ledger: Ledger) -> None:
         self._session = session
-        self._ledger = ledger
-        self._registered: dict[str, int] = {}
+        self._roster = Roster(ledger)
+        self._registered: dict[str, tuple[str, int]] = {}  # the key that Flower knows, and its node
         self._seen: tuple[float, Mapping[str, Presence]] = (-PRESENCE_SECONDS, {})
 
     def nodes(self) -> dict[str, int]:
-        """Node id of every registered site; new sites are told to Flower on the way."""
-        for name, key in self._ledger.site_keys().items():
-            if name not in self._registered:
-                self._registered[name] = self._session.register(key.encode(), name)
-        return dict(self._registered)
+        """Node id of every site that may take part, as `presence` last saw them: the two always go together."""
+        if not self._registered:
+            self.presence()
+        return {name: node for name, (_, node) in self._registered.items()}
 
     def presence(self) -> Mapping[str, Presence]:
         """Who is here, at most half a second ago.
@@ -58,14 +58,32 @@ class Sites:
             self._seen = (now, self._look())
         return self._seen[1]
 
+    def _tell_flower(self) -> None:
+        """Flower is told of new keys, and of those that are good no more."""
+        keys = self._roster.keys()
+        for name, (key, node) in list(self._registered.items()):
+            if keys.get(name) != key:
+                self._session.unregister(node)
+                del self._registered[name]
+        for name, key in keys.items():
+            if name not in self._registered:
+                self._registered[name] = (key, self._session.register(key.encode(), name))
+
     def _look(self) -> Mapping[str, Presence]:
         known = self._session.nodes()
-        self._registered = {name: node for name, node in self._registered.items() if node in known}
+        self._registered = {name: (key, node) for name, (key, node) in self._registered.items() if node in known}
+        self._tell_flower()
+        contacts = self._roster.contacts()
         return {
-            name: Presence(state.online, state.last_activated or 0.0)
-            for name, node in self.nodes().items()
+            name: Presence(state.online, state.last_activated or 0.0, progressed=_progressed(contacts.get(name)))
+            for name, (_, node) in self._registered.items()
             if (state := known.get(node)) is not None
         }
+
+
+def _progressed(contact: Contact | None) -> float | None:
+    """When the site's work last came further, if it is there to tell."""
+    return contact.progressed if contact is not None and contact.connected else None
 
 
 def run_queue(hub: Hub, stop: threading.Event) -> None:

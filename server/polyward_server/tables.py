@@ -21,6 +21,61 @@ sites = sa.Table(
     sa.Column("name", sa.String(64), primary_key=True),
     sa.Column("public_key", sa.Text, nullable=False, unique=True),
     sa.Column("registered", sa.String(32), nullable=False),
+    sa.Column("revoked", sa.String(32), nullable=False, default=""),  # when; empty while it may take part
+)
+invitations = sa.Table(
+    "invitations",
+    tables,
+    sa.Column("token", sa.String(64), primary_key=True),  # SHA-256: what is written here opens nothing
+    sa.Column("site", sa.String(64), nullable=False),
+    sa.Column("expires", sa.Float, nullable=False),  # Unix seconds
+    sa.Column("approved", sa.Boolean, nullable=False),  # beforehand, or by a person who compared fingerprints
+    sa.Column("request", sa.Text, nullable=False, default=""),  # of the key that used it first; no other may
+    sa.Column("rejected", sa.String(32), nullable=False, default=""),
+    sa.Column("made", sa.String(32), nullable=False),
+)
+certificates = sa.Table(
+    "certificates",
+    tables,
+    sa.Column("serial", sa.String(40), primary_key=True),
+    sa.Column("site", sa.String(64), nullable=False),
+    sa.Column("public_key", sa.Text, nullable=False),
+    sa.Column("pem", sa.Text, nullable=False),
+    sa.Column("issued", sa.String(32), nullable=False),
+    sa.Column("expires", sa.Float, nullable=False),  # Unix seconds
+    sa.Column("revoked", sa.String(32), nullable=False, default=""),
+)
+contacts = sa.Table(
+    "contacts",
+    tables,
+    sa.Column("site", sa.String(64), primary_key=True),
+    sa.Column("connected", sa.Boolean, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),  # Unix seconds of its last message
+    sa.Column("progressed", sa.Float),  # when its work last came further
+    sa.Column("software", sa.String(200), nullable=False, default=""),
+    sa.Column("status", sa.Text, nullable=False, default="{}"),  # JSON of the last status
+)
+commands = sa.Table(
+    "commands",
+    tables,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("site", sa.String(64), nullable=False),
+    sa.Column("what", sa.String(12), nullable=False),  # wake, cancel
+    sa.Column("study", sa.String(64), nullable=False, default=""),
+    sa.Column("at", sa.String(32), nullable=False),
+    sa.Column("state", sa.String(12), nullable=False),  # waiting, sent, obeyed, declined
+)
+checkpoints = sa.Table(
+    "checkpoints",
+    tables,
+    sa.Column("site", sa.String(64), primary_key=True),
+    sa.Column("lines", sa.Integer, primary_key=True),  # of the site's record
+    sa.Column("hash", sa.String(64), primary_key=True),  # of the last of them; two for one number tell of a rewriting
+    sa.Column("at", sa.String(40), nullable=False),
+    sa.Column("signature", sa.Text, nullable=False),  # of the site's key, hexadecimal
+    sa.Column("public_key", sa.Text, nullable=False),
+    sa.Column("rounds", sa.Integer, nullable=False),  # what the hub's receipt said of its own history
+    sa.Column("head", sa.String(64), nullable=False),
 )
 members = sa.Table(
     "members",

@@ -11,6 +11,8 @@ import errno
 import hashlib
 import json
 import os
+import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,24 +29,34 @@ class Chain:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         _drop_torn_line(path)
+        self._lock = threading.Lock()
         self._count, self._last = 0, GENESIS
         for entry in read_chain(path):
             self._count, self._last = entry["seq"] + 1, entry["hash"]
 
+    @property
+    def tip(self) -> tuple[int, str]:
+        """How many lines there are, and the hash of the last one."""
+        with self._lock:
+            return self._count, self._last
+
     def append(self, fields: dict[str, Any]) -> dict[str, Any]:
-        """Adds one line and forces it to the disk; returns the line with `seq`, `prev` and `hash`."""
-        entry = {"seq": self._count, **fields, "prev": self._last}
-        entry["hash"] = _hash(entry)
-        fresh = not self.path.exists()
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        try:
-            _write_whole(descriptor, _line(entry))
-        finally:
-            os.close(descriptor)
-        if fresh:
-            sync_folder(self.path.parent)
-        self._count, self._last = self._count + 1, entry["hash"]
-        return entry
+        """Adds one line and forces it to the disk; returns the line with `seq`, `prev` and `hash`. For any thread."""
+        with self._lock:
+            entry = {"seq": self._count, **fields, "prev": self._last}
+            entry["hash"] = _hash(entry)
+            fresh = not self.path.exists()
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            try:
+                if fresh:
+                    share_with_group(descriptor, self.path.parent)
+                _write_whole(descriptor, _line(entry))
+            finally:
+                os.close(descriptor)
+            if fresh:
+                sync_folder(self.path.parent)
+            self._count, self._last = self._count + 1, entry["hash"]
+            return entry
 
 
 def read_chain(path: Path) -> Iterator[dict[str, Any]]:
@@ -85,6 +97,16 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def share_with_group(descriptor: int, folder: Path) -> None:
+    """Lets the folder's group do with a new file in it what it may do there, if the folder hands its group down.
+
+    That is so (set-group-ID) in folders that two users of the machine share, and nowhere else.
+    """
+    mode = folder.stat().st_mode
+    if mode & stat.S_ISGID:
+        os.fchmod(descriptor, 0o600 | mode & 0o060)
 
 
 def _line(entry: dict[str, Any]) -> bytes:

@@ -41,7 +41,7 @@ def read_toml(path: Path, record: type[RecordT]) -> RecordT:
         raise Problem(str(path), f"cannot be read ({error.strerror})", remedy="mend its permissions") from None
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # TOML's own error is a ValueError; so is a number without end
         raise Problem(str(path), f"is not valid TOML: {error}", remedy="mend the line that is named") from None
     return validated(data, record, where=str(path))
 

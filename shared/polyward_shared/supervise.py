@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -28,12 +29,16 @@ LONGEST_WAIT = 15.0
 
 @dataclass(slots=True)
 class Child:
-    """One process to keep alive: its name for the log, its command, and where it works."""
+    """One process to keep alive: its name for the log, its command, where it works, and as whom if not as we do."""
 
     name: str
     command: Sequence[str]
     folder: Path
     environment: Mapping[str, str] = field(default_factory=dict)
+    user: int | None = None
+    group: int | None = None
+    groups: Sequence[int] | None = None
+    umask: int = -1
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     deaths: int = 0
@@ -55,7 +60,15 @@ def start(child: Child) -> subprocess.Popen[bytes]:
     """Starts the child now; the child calls `end_with_parent` first thing."""
     environment = {**os.environ, **child.environment}
     child.process = subprocess.Popen(
-        list(child.command), cwd=child.folder, env=environment, stdin=subprocess.PIPE, start_new_session=True
+        list(child.command),
+        cwd=child.folder,
+        env=environment,
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+        user=child.user,
+        group=child.group,
+        extra_groups=child.groups,
+        umask=child.umask,
     )
     child.started = time.monotonic()
     return child.process
@@ -132,10 +145,15 @@ def stop_holder(lock: Path, what: str, *, seconds: float = 20.0) -> None:
         time.sleep(0.05)
 
 
-def run_child(name: str, work: Callable[[threading.Event], None]) -> int:
-    """A child's whole life: ends with its supervisor, logs under `name`, works until told to stop; its exit code."""
+def run_child(
+    name: str, work: Callable[[threading.Event], None], *, handlers: Sequence[logging.Handler] | None = None
+) -> int:
+    """A child's whole life: ends with its supervisor, logs under `name`, works until told to stop; its exit code.
+
+    `handlers`, which bring their own format, take the place of plain lines on stderr.
+    """
     end_with_parent()
-    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {name} %(levelname)s %(message)s")
+    logging.basicConfig(level=logging.INFO, handlers=handlers, format=f"%(asctime)s {name} %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for every poll otherwise
     try:
         work(stop_on_signals())
@@ -173,7 +191,12 @@ def _close(process: subprocess.Popen[bytes]) -> None:
 
 
 def end_with_parent() -> None:
-    """Called by a child: ends it at once when its standard input closes, which only the supervisor holds open."""
+    """Called by a child: ends it at once when its standard input closes, which only the supervisor holds open.
+
+    A process whose standard input is no pipe has no supervisor of ours, but systemd's or a container's.
+    """
+    if not stat.S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode):
+        return
 
     def watch() -> None:
         while os.read(sys.stdin.fileno(), 4096):

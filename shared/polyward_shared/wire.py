@@ -82,6 +82,15 @@ def read_order(message: Message) -> Order:
     return order
 
 
+def named_work(message: Message) -> tuple[str, int]:
+    """Study and round that an order names, for people who watch; nothing of an order that says neither."""
+    header = message.content.get("order") if message.has_content() else None
+    try:
+        return (_digest(header["study"]), _count(header["round"])) if isinstance(header, ConfigRecord) else ("", 0)
+    except (KeyError, ValueError):
+        return "", 0
+
+
 def report_message(report: Report, order: Message) -> Message:
     """The reply to `order` that carries `report`."""
     header = ConfigRecord(

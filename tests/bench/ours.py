@@ -18,6 +18,7 @@ from polyward_deploy.processes import Processes
 from polyward_server.flower.session import RunLost, Session
 from polyward_server.hub import Hub, free_port, init
 from polyward_server.ledger import Ledger
+from polyward_server.roster import Roster
 from polyward_server.runner import session_of
 from polyward_server.tables import events, rounds
 from polyward_shared import pki
@@ -105,7 +106,12 @@ def hub_alone(folder: Path) -> Iterator[Processes]:
 
 def started_hub(folder: Path) -> Processes:
     folder.mkdir(parents=True, exist_ok=True)
-    hub = Processes(folder, init(folder / "hub", name="bench", host="127.0.0.1", port=free_port()), {}, folder)
+    hub = Processes(
+        folder,
+        init(folder / "hub", name="bench", host="127.0.0.1", port=free_port(), control_port=free_port()),
+        {},
+        folder,
+    )
     hub.start("hub")
     return hub
 
@@ -140,8 +146,8 @@ def new_site(folder: Path, name: str, hub: Hub) -> Site:
 
 
 def admit(site: Site, ledger: Ledger) -> None:
-    """Registers the site's key, as `polyward-hub register` does."""
-    ledger.register_site(site.name, pki.public_pem(pki.read_key(site.key)).decode())
+    """Registers the site's key, as enrolment does in the end."""
+    Roster(ledger).register(site.name, pki.public_pem(pki.read_key(site.key)).decode())
 
 
 def approve(site: Site, study: Study, values: int) -> None:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import psutil
 
+from polyward_deploy.processes import await_port
+from polyward_server.enrolment import invite
 from polyward_server.ledger import Ledger
+from polyward_server.roster import Roster
 from polyward_server.runner import session_of
+from polyward_shared.invitation import written
+from polyward_shared.pki import write_secret
 from polyward_shared.supervise import module
 from tests.bench.ours import Nulls, admit, asked, hub_alone, new_site, null_federation, online
 from tests.bench.rows import Budget, Row, measured
@@ -27,7 +34,7 @@ PARTS = {"runner": "polyward_server.runner", "SuperLink": "polyward_server.flowe
 
 def run(folder: Path, scale: Scale, step: Step) -> list[Row]:
     """Every figure is taken from outside: the hub's list of nodes, the kernel, the ledger's events."""
-    rows = _node(folder / "node", scale, step)
+    rows = [_enrolment(folder / "enrolment", scale, step), *_node(folder / "node", scale, step)]
     blows = scale.of(3, quick=1)
     with null_federation(
         folder / "kill", sites=SITES, values=VALUES, rounds=2 * blows + 2, work_seconds=WORK_SECONDS
@@ -43,6 +50,40 @@ def run(folder: Path, scale: Scale, step: Step) -> list[Row]:
             what = f"kill -9 of the {name} to the same round asked again"
             rows.append(measured("resilience", what, "s", seconds, budget=SOON))
     return rows
+
+
+def _enrolment(folder: Path, scale: Scale, step: Step) -> Row:
+    """From the one command at a site, its invitation in a file, to online on Flower's side and the control plane."""
+    seconds = []
+    with hub_alone(folder) as hub:
+        ledger = Ledger(hub.hub.ledger)
+        roster = Roster(ledger)
+        with session_of(hub.hub, patience=0.1) as session:
+            here = online(session)
+            await_port(hub.hub.file.port)
+            for trial in range(scale.of(3, quick=1)):
+                step(f"polyward-node enrol, {trial + 1}")
+                name, file = f"clinic{trial}", folder / f"clinic{trial}.invitation"
+                write_secret(file, written(invite(hub.hub, roster, name, hours=1, approved=True)).encode())
+                command = module("polyward_client", "enrol", str(file), "--folder", str(folder / name), "--run")
+                node = start(command, folder / f"{name}.log")
+                try:
+                    there = partial(_is_connected, roster, name)
+                    seconds.append(wait_until(partial(_both, here, there), LIMIT, "the node online"))
+                finally:
+                    end([node])
+                wait_until(lambda: not any(here().values()), LIMIT, "the node offline")
+        ledger.close()
+    return measured("resilience", "invitation to online, one command at the site", "s", seconds, budget=SOON)
+
+
+def _both(here: Callable[[], dict[int, bool]], connected: Callable[[], bool]) -> bool:
+    return connected() and any(here().values())
+
+
+def _is_connected(roster: Roster, name: str) -> bool:
+    contact = roster.contacts().get(name)
+    return contact is not None and contact.connected
 
 
 def _node(folder: Path, scale: Scale, step: Step) -> list[Row]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import pwd
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from polyward_client.approvals import Approval, leaving, read_approval, write_approval
-from polyward_shared.problems import Problem
-from polyward_shared.schema import ArraySpec, Schema
+from polyward_client.approvals import Approval, approved_now, read_approval, write_approval
+from polyward_client.decisions import Verdict, decide, read_decisions
+from polyward_client.site import Policy
+from polyward_shared.problems import Code, Problem, Refused
 from tests.support.toy_trainer import toy_schema, toy_study
 
 STUDY = toy_study()
@@ -21,7 +25,8 @@ def test_what_was_approved_is_read_again(tmp_path: Path) -> None:
     path = write_approval(tmp_path / "approved", APPROVAL)
     assert path.name == f"{STUDY.digest()}.json"
     assert read_approval(tmp_path / "approved", STUDY.digest()) == APPROVAL
-    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+    assert {entry.name for entry in path.parent.iterdir()} == {path.name, "decisions.jsonl"}
+    assert path.stat().st_mode & 0o077 == 0
 
 
 def test_what_was_not_approved_is_not_there(tmp_path: Path) -> None:
@@ -55,57 +60,69 @@ def test_a_damaged_schema_is_a_problem(tmp_path: Path) -> None:
         read_approval(tmp_path, STUDY.digest())
 
 
-def words(extra: tuple[str, ...] = (), **changes: Any) -> str:
-    """What is said of a study in which these arrays cross besides the encoder's."""
-    study = toy_study(**changes)
-    arrays = (*toy_schema(toy_study(), ()).arrays, *(ArraySpec(name, (250,)) for name in extra))
-    return "\n".join(leaving(Approval(study, ("mask",), Schema(arrays))))
-
-
-def test_what_leaves_is_said_in_plain_words() -> None:
-    plain = words()
-    assert "in each of 3 rounds" in plain
-    assert "encoder (2 arrays, 0.00 MB): the weights of the shared encoder" in plain
-    for absent in ("branch", "precision", "statistics", "Ditto"):
-        assert absent not in plain
+def test_who_approved_what_and_when_is_recorded_with_the_policy_of_the_day(tmp_path: Path) -> None:
+    path = write_approval(tmp_path, APPROVAL, Policy(minimum_sites=3))
+    [line] = [json.loads(each) for each in (tmp_path / "decisions.jsonl").read_text().splitlines()]
+    assert (line["what"], line["study"], line["id"]) == ("approved", STUDY.digest(), "toy")
+    assert line["approval"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert line["policy"]["minimum_sites"] == 3
+    assert line["user"].startswith(pwd.getpwuid(os.getuid()).pw_name)
 
 
 @pytest.mark.parametrize(
-    ("extra", "changes", "said"),
+    ("old", "new"),
     [
-        ("branches.mask.w", {"sharing": {"branches": "task"}}, "branch of mask, shared with all sites that train this"),
-        (
-            "branches.mask.w",
-            {"sharing": {"branches": "taskset"}},
-            "shared with the sites that train the very same tasks",
-        ),
-        (
-            "branches.mask.w",
-            {"aggregation": {"rule": "fedhca2", "weighting": "uniform"}},
-            "branch of mask, the hub mixes it with the branches of other tasks",
-        ),
-        (
-            "precision.encoder.w",
-            {"aggregation": {"rule": "precision"}},
-            "how sure this site is of each of those weights",
-        ),
-        (
-            "statistics.encoder.norm.mean",
-            {"encoder": {"filters": 4, "norm": "batch"}, "sharing": {"norm_statistics": "shared"}},
-            "means and squares of features over this site's images",
-        ),
+        ('[[\\"encoder.w\\",[2,3]]', '[[\\"encoder.w\\",[4,3]]'),  # rows for a branch
+        ('[\\"encoder.b\\",[3]]', '[\\"encoder.b\\",[3]],[\\"encoder.x\\",[9]]'),
+        ('"mask"\n ]', '"mask",\n  "grade"\n ]'),
     ],
 )
-def test_each_group_has_its_meaning(extra: str, changes: dict[str, Any], said: str) -> None:
-    text = words((extra,), **changes)
-    assert said in text
-    assert "(1 array, 0.00 MB)" in text
+def test_an_approval_that_was_changed_is_noticed(tmp_path: Path, old: str, new: str) -> None:
+    path = write_approval(tmp_path, APPROVAL)
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(Problem, match="is not the approval that the record of decisions tells of"):
+        read_approval(tmp_path, STUDY.digest())
 
 
-def test_models_beside_the_federated_one_and_the_word_for_the_kept_one_are_said() -> None:
-    assert "one word for the model that this site keeps: federated or alone" in words()
-    both = words(personal={"ditto": 0.1})
-    assert "keeps: federated or alone or ditto" in both
-    assert "near the received one (Ditto); its arrays stay here" in both
-    assert "one word" not in words(personal={"alone": False})
-    assert "trains alone" not in words(personal={"alone": False})
+def test_an_approval_without_a_decision_is_none(tmp_path: Path) -> None:
+    write_approval(tmp_path, APPROVAL)
+    (tmp_path / "decisions.jsonl").unlink()
+    with pytest.raises(Refused, match="study-not-approved"):
+        approved_now(tmp_path, STUDY.digest())
+
+
+@pytest.mark.parametrize(
+    ("verdict", "code"), [(Verdict.WITHDRAWN, Code.WITHDRAWN), (Verdict.REJECTED, Code.STUDY_NOT_APPROVED)]
+)
+def test_the_last_decision_about_a_study_counts(tmp_path: Path, verdict: Verdict, code: Code) -> None:
+    digest = STUDY.digest()
+    write_approval(tmp_path, APPROVAL)
+    decide(tmp_path, Verdict.WITHDRAWN, study="f" * 64)
+    assert approved_now(tmp_path, digest) == APPROVAL
+    decide(tmp_path, verdict, study=digest)
+    with pytest.raises(Refused) as caught:
+        approved_now(tmp_path, digest)
+    assert caught.value.code is code
+    assert read_approval(tmp_path, digest) == APPROVAL, "the record stays"
+    write_approval(tmp_path, APPROVAL)
+    assert approved_now(tmp_path, digest) == APPROVAL
+    assert [each.verdict for each in read_decisions(tmp_path)][-1] is Verdict.APPROVED
+
+
+def test_a_withdrawal_that_is_cut_out_of_the_record_breaks_it(tmp_path: Path) -> None:
+    write_approval(tmp_path, APPROVAL)
+    decide(tmp_path, Verdict.WITHDRAWN, study=STUDY.digest())
+    decide(tmp_path, Verdict.PAUSED)
+    record = tmp_path / "decisions.jsonl"
+    lines = record.read_text().splitlines(keepends=True)
+    record.write_text(lines[0] + lines[2])
+    with pytest.raises(Problem, match="the chain is broken"):
+        approved_now(tmp_path, STUDY.digest())
+
+
+def test_two_people_at_once_leave_a_whole_record(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda number: decide(tmp_path, Verdict.REJECTED, reason=str(number)), range(12)))
+    assert sorted(int(each.reason) for each in read_decisions(tmp_path)) == list(range(12))

@@ -30,7 +30,7 @@ def test_threads_do_not_lose_one_anothers_parts(tmp_path: Path) -> None:
         writer.start()
     for writer in writers:
         writer.join()
-    assert {"link", "progress", "at"} == read_status(site).keys()
+    assert {"link", "progress", "progress_at", "at"} == read_status(site).keys()
 
 
 def test_a_foreign_file_counts_as_none(tmp_path: Path) -> None:

@@ -7,15 +7,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cryptography import x509
 from typer.testing import CliRunner
 
-from polyward_server.cli import app, sentence
+from polyward_server.cli.app import app
+from polyward_server.cli.studies import sentence
+from polyward_server.enrolment import Authority, sign_approved
 from polyward_server.hub import Hub
 from polyward_server.ledger import Ledger
-from polyward_server.records import Event, Round
+from polyward_server.records import Event, Member, Round
 from polyward_server.registry import Registry
+from polyward_server.roster import Roster, hashed
 from polyward_shared import pki
+from polyward_shared.invitation import read_invitation
 from polyward_shared.messages import Metric, Stage
+from polyward_shared.problems import Problem
 from polyward_shared.states import write_state
 from polyward_shared.study import read_study
 
@@ -43,14 +49,17 @@ def study(tmp_path: Path) -> Path:
 
 
 def registered(hub: Hub, name: str) -> str:
-    public = hub.folder / f"{name}.pub"
-    public.write_bytes(pki.public_pem(pki.new_key()))
-    return polyward("register", hub.folder, name, public)
+    """A site that has joined; its key's fingerprint."""
+    public = pki.public_pem(pki.new_key()).decode()
+    ledger = Ledger(hub.ledger)
+    Roster(ledger).register(name, public)
+    ledger.close()
+    return pki.fingerprint(public)
 
 
 def test_from_nothing_to_a_queued_study(hub: Hub, study: Path) -> None:
     assert (hub.file.name, hub.file.port) == ("north", 9443)
-    assert "registered riverside, fingerprint" in registered(hub, "riverside")
+    fingerprint = registered(hub, "riverside")
     told = polyward("run", hub.folder, study, "--no-follow")
     assert "the hub is not running" in told
     ledger = Ledger(hub.ledger)
@@ -58,7 +67,7 @@ def test_from_nothing_to_a_queued_study(hub: Hub, study: Path) -> None:
     assert digest in told
     shown = polyward("status", hub.folder)
     assert "north not serving" in shown
-    assert "site riverside: key" in shown
+    assert f"site riverside: away, key {fingerprint}" in shown
     assert "0/3" in shown
     ledger.commit_round(digest, Round(0, "s" * 64, "e" * 64, 0.0))
     ledger.commit_round(digest, Round(1, "s" * 64, "f" * 64, 0.0))
@@ -112,3 +121,72 @@ def test_gains_need_figures_of_both_models(hub: Hub, study: Path) -> None:
     shown = polyward("gains", hub.folder, study)
     assert "+0.250" in shown
     assert "federated better in 1 of 1" in shown
+
+
+def asks(hub: Hub, folder: Path, site: str, *options: str) -> str:
+    """A site that has used its invitation; the fingerprint of its key."""
+    output = folder / f"{site}.invitation"
+    told = polyward("invite", hub.folder, site, "--output", output, *options)
+    assert "good once, until" in told
+    assert "the hub is not running" in told
+    assert output.stat().st_mode & 0o777 == 0o600
+    invitation = read_invitation(output.read_text())
+    assert (invitation.site, invitation.address, invitation.control) == (site, "127.0.0.1:9443", "127.0.0.1:9444")
+    key = pki.new_key()
+    ledger = Ledger(hub.ledger)
+    assert Roster(ledger).use(invitation.token, pki.new_request(site, key).decode())
+    ledger.close()
+    return pki.fingerprint(pki.public_pem(key).decode())
+
+
+def test_who_asks_is_approved_by_fingerprint_or_rejected(hub: Hub, tmp_path: Path) -> None:
+    fingerprint = asks(hub, tmp_path, "north")
+    assert "asks to join" in polyward("sites", hub.folder)
+    with pytest.raises(Problem, match="expected dead beef"):
+        polyward("approve", hub.folder, "north", "--fingerprint", "dead beef")
+    declined = CliRunner().invoke(app, ["approve", str(hub.folder), "north"], input="n\n")
+    assert fingerprint in declined.output
+    assert isinstance(declined.exception, Problem)
+    ledger = Ledger(hub.ledger)
+    assert Roster(ledger).waiting(approved=True) == []
+    polyward("approve", hub.folder, "north", "--fingerprint", fingerprint.upper())
+    assert sign_approved(Roster(ledger), Authority(hub)) == ["north"]
+    assert "13." in polyward("sites", hub.folder) or "14." in polyward("sites", hub.folder)
+    polyward("revoke", hub.folder, "north")
+    assert "revoked" in polyward("sites", hub.folder)
+    assert not Roster(ledger).keys()
+    asks(hub, tmp_path, "south")
+    polyward("reject", hub.folder, "south")
+    assert Roster(ledger).waiting(approved=False) == []
+    ledger.close()
+
+
+def test_an_invitation_may_be_approved_beforehand_and_is_kept_as_a_hash(hub: Hub, tmp_path: Path) -> None:
+    asks(hub, tmp_path, "north", "--pre-approved")
+    ledger = Ledger(hub.ledger)
+    [waiting] = Roster(ledger).waiting(approved=True)
+    ledger.close()
+    token = read_invitation((tmp_path / "north.invitation").read_text()).token
+    assert waiting.token == hashed(token)
+    assert token.encode() not in b"".join(path.read_bytes() for path in hub.folder.glob("ledger.db*"))
+
+
+def test_sites_behind_a_gateway_are_told_its_address(tmp_path: Path) -> None:
+    polyward("init", tmp_path / "hub", "--host", "10.0.0.5", "--gateway", "hub.example.org:443")
+    told = polyward("invite", tmp_path / "hub", "north").split()
+    invitation = read_invitation(next(word for word in told if word.startswith("polyward1.")))
+    assert (invitation.address, invitation.control) == ("hub.example.org:443",) * 2
+    certificate = pki.read_certificate(Hub(tmp_path / "hub").certificate)
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert "hub.example.org" in names.get_values_for_type(x509.DNSName)
+
+
+def test_ending_at_once_asks_the_members_to_stop(hub: Hub, study: Path) -> None:
+    registered(hub, "riverside")
+    polyward("run", hub.folder, study, "--no-follow")
+    ledger = Ledger(hub.ledger)
+    [digest] = ledger.studies_in("queued")
+    ledger.join(digest, Member("riverside", 10, {"mask": 10}, "{}", "", agrees=True))
+    polyward("end", hub.folder, study, "--now")
+    assert [(w.site, w.what, w.study) for w in Roster(ledger).orders()] == [("riverside", "cancel", digest)]
+    ledger.close()

@@ -84,7 +84,7 @@ def test_an_encoder_of_slices_is_inflated_for_volumes(tmp_path: Path) -> None:
         ({"encoder.a": np.array([np.nan])}, {}, "not finite"),
         ({"encoder.a": np.ones(1)}, {"schema": "nonsense"}, "not those that its stamp names"),
         ({"encoder.a": np.ones(1)}, {"schema": '[["encoder.b",[1]]]'}, "not those that its stamp names"),
-        ({}, {}, "another kind"),
+        ({}, {}, r"holds the groups \[\]"),
     ],
 )
 def test_what_cannot_be_imported(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import socket
 import ssl
 import stat
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from polyward_shared import pki
 from polyward_shared.problems import Problem
@@ -59,22 +62,52 @@ def test_a_key_of_another_kind_is_refused(tmp_path: Path) -> None:
     pki.write_secret(tmp_path / "node.key", pem)
     with pytest.raises(Problem, match="is not a private key"):
         pki.read_key(tmp_path / "node.key")
-    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    (tmp_path / "node.pub").write_bytes(public)
-    with pytest.raises(Problem, match="is not a node's public key"):
-        pki.read_public_pem(tmp_path / "node.pub")
 
 
-def test_a_public_key_has_one_spelling_and_one_fingerprint(tmp_path: Path) -> None:
-    key = pki.new_key()
-    plain = pki.public_pem(key)
-    (tmp_path / "node.pub").write_bytes(b"a note\n" + plain.replace(b"\n", b"\r\n"))
-    assert pki.read_public_pem(tmp_path / "node.pub") == plain.decode()
-    mark = pki.fingerprint(plain.decode())
+def test_a_fingerprint_is_a_keys_own() -> None:
+    plain = pki.public_pem(pki.new_key()).decode()
+    mark = pki.fingerprint(plain)
     assert len(mark.split()) == 8
     assert mark != pki.fingerprint(pki.public_pem(pki.new_key()).decode())
-    with pytest.raises(Problem, match="no such file"):
-        pki.read_public_pem(tmp_path / "none")
+
+
+def test_a_request_says_a_name_and_proves_a_key() -> None:
+    key = pki.new_key()
+    pem = pki.new_request("north", key)
+    name, public = pki.read_request(pem)
+    assert (name, public) == ("north", key.public_key())
+    other = x509.CertificateSigningRequestBuilder().subject_name(
+        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "north")])
+    )
+    weak = other.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+    authority = x509.BasicConstraints(ca=True, path_length=None)
+    more = other.add_extension(authority, critical=True).sign(key, hashes.SHA384())
+    nameless = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA384())
+    flipped = bytearray(base64.b64decode("".join(pem.decode().splitlines()[1:-1])))
+    flipped[-1] ^= 1
+    head, tail = (f"-----{word} CERTIFICATE REQUEST-----\n".encode() for word in ("BEGIN", "END"))
+    broken = head + base64.encodebytes(flipped) + tail
+    for wrong in (*(r.public_bytes(serialization.Encoding.PEM) for r in (weak, more, nameless)), broken, b"", b"x"):
+        with pytest.raises(ValueError, match="request"):
+            pki.read_request(wrong)
+
+
+def test_a_certificate_of_a_node_is_for_clients_and_half_over_in_the_middle() -> None:
+    authority_key, authority = pki.new_authority("a")
+    made = pki.new_node_certificate("north", pki.new_key().public_key(), timedelta(days=2), authority_key, authority)
+    made.verify_directly_issued_by(authority)
+    [usage] = made.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert usage == ExtendedKeyUsageOID.CLIENT_AUTH
+    assert abs(pki.half_life(made) - datetime.now(UTC) - timedelta(days=1)) < timedelta(seconds=5)
+
+
+def test_a_signature_is_for_one_statement_and_one_key() -> None:
+    key = pki.new_key()
+    signature = pki.signed(key, b"this")
+    assert pki.is_signed(key.public_key(), b"this", signature)
+    assert not pki.is_signed(key.public_key(), b"that", signature)
+    assert not pki.is_signed(pki.new_key().public_key(), b"this", signature)
+    assert not pki.is_signed(key.public_key(), b"this", b"")
 
 
 def handshake(folder: Path, hosts: list[str], name: str, ca: bytes) -> str:
@@ -123,7 +156,7 @@ def test_the_server_certificate_signs_nothing_and_serves_only() -> None:
     assert not leaf.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     assert not leaf.extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign
     purposes = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    assert list(purposes) == [x509.oid.ExtendedKeyUsageOID.SERVER_AUTH]
+    assert list(purposes) == [ExtendedKeyUsageOID.SERVER_AUTH]
     limits = authority.extensions.get_extension_for_class(x509.BasicConstraints).value
     assert (limits.ca, limits.path_length) == (True, 0)
 

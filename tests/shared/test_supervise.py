@@ -115,3 +115,21 @@ def test_only_one_holds_the_lock_and_can_be_asked_to_end(tmp_path: Path) -> None
     with pytest.raises(Problem, match="is not running"):
         stop_holder(lock, "the hub")
     os.close(only_one(lock, "the hub"))
+
+
+def test_without_a_supervisors_pipe_a_closed_input_is_no_end(tmp_path: Path) -> None:
+    """As under systemd, which gives a process /dev/null to read."""
+    code = WATCHED.replace("time.sleep(60)", "time.sleep(0.3); print('lives')")
+    done = subprocess.run([sys.executable, "-c", code], stdin=subprocess.DEVNULL, capture_output=True, check=True)
+    assert done.stdout == b"lives\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_a_child_may_be_another_user(tmp_path: Path) -> None:
+    child = Child("a", ["/bin/sleep", "60"], Path("/"), user=1, group=2, groups=[3, 4], umask=0o027)
+    process = start(child)
+    status = Path(f"/proc/{process.pid}/status").read_text().split("\n")
+    end_all([process])
+    fields = {key: value.split() for key, _, value in (line.partition(":") for line in status)}
+    assert (fields["Uid"], fields["Gid"], fields["Groups"]) == (["1"] * 4, ["2"] * 4, ["3", "4"])
+    assert fields["Umask"] == ["0027"]

@@ -41,13 +41,13 @@ class Authority:
         """The authority's own certificate."""
         return self.certificate.public_bytes(Encoding.PEM)
 
-    def server(self) -> tuple[bytes, bytes]:
-        """Return certificate and private key of a server on loopback, as PEM."""
+    def server(self, *, lifetime: datetime.timedelta = LIFETIME) -> tuple[bytes, bytes]:
+        """Return certificate and private key of a server on loopback, as PEM; expired if `lifetime` is negative."""
         key = ec.generate_private_key(ec.SECP256R1())
         names = [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
         issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
         certificate = (
-            _begun(_named("hub"), key)
+            _begun(_named("hub"), key, lifetime)
             .issuer_name(self.certificate.subject)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -63,15 +63,17 @@ def _named(name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
 
 
-def _begun(subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+def _begun(
+    subject: x509.Name, key: ec.EllipticCurvePrivateKey, lifetime: datetime.timedelta = LIFETIME
+) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - LEEWAY)
-        .not_valid_after(now + LIFETIME)
+        .not_valid_before(now + min(lifetime, datetime.timedelta(0)) - LEEWAY)
+        .not_valid_after(now + lifetime)
     )
 
 

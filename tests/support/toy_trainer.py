@@ -14,7 +14,7 @@ import numpy as np
 
 from polyward_client.approvals import Approval, read_approval, write_approval
 from polyward_client.port.interface import Description, Done, Progress, Watcher, Work
-from polyward_client.site import Site, read_site
+from polyward_client.site import Policy, Site, read_site
 from polyward_shared.messages import Kept, Metric, Stage
 from polyward_shared.problems import Code, Refused
 from polyward_shared.schema import PRECISION, ArraySpec, Flat, Schema
@@ -48,10 +48,13 @@ def toy_schema(study: Study, tasks: tuple[str, ...]) -> Schema:
 
 
 def toy_site(folder: Path, name: str, study: Study, tasks: tuple[str, ...]) -> Site:
-    """A site with files of its own that has approved the study."""
+    """A site with files of its own that has approved the study, and lets it run with as few sites as it asks for."""
     path = folder / f"{name}.toml"
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(f'name = "{name}"\ntasks = {list(tasks)}\n[data]\nroot = "."\n', encoding="utf-8")
+    text = f'name = "{name}"\ntasks = {list(tasks)}\n[data]\nroot = "."\n'
+    if study.participation.quorum < Policy().minimum_sites:
+        text += f"[policy]\nminimum_sites = {study.participation.quorum}\n"
+    path.write_text(text, encoding="utf-8")
     site = read_site(path)
     write_approval(site.approved, Approval(study, tasks, toy_schema(study, tasks)))
     return site
@@ -94,7 +97,7 @@ class ToyTrainer:
     def train(self, work: Work, watch: Watcher) -> Done:
         approval = self._approval(work.study)
         self.trained.append((work.round, work.state_digest))
-        watch(Progress(phase="training", epoch=1, epochs=1))
+        watch(Progress(phase="together", epoch=1, epochs=1))
         flat = approval.schema.pack(read_state(Path(work.state)))
         update = flat + np.float32(STEP) * (np.float32(self.target) - flat)
         if (where := approval.schema.groups.get(PRECISION)) is not None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from polyward_client.cli import data, joining, models, proof, running, studies
+from polyward_client.cli import data, joining, keeping, models, proof, running, studies
 from polyward_client.cli.app import app
 from polyward_shared.commands import run_app
 
-__all__ = ["data", "joining", "main", "models", "proof", "running", "studies"]
+__all__ = ["data", "joining", "keeping", "main", "models", "proof", "running", "studies"]
 
 
 def main() -> None:

@@ -12,12 +12,17 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from polyward_client.approvals import Approval
-from polyward_shared.messages import Kept, Kind, Metric, is_interval, stages_of
+from polyward_client.port.interface import Progress
+from polyward_shared.messages import Kept, Kind, Metric, Stage, is_interval, stages_of
 from polyward_shared.norms import SLICE, distance
 from polyward_shared.problems import Code, Refused
 from polyward_shared.schema import PRECISION, Flat, Named, Schema
 from polyward_shared.tasks import METRICS
 
+PHASES = frozenset(
+    ("loading", "join", "branches", "encoder", "together", "final", *(f"measuring ({stage})" for stage in Stage))
+)
+MOST = 2**40  # of anything that is counted: the wire carries no more
 PRECISION_MEAN = 1e-3  # how far the mean of a precision may lie from 1; float32 rounds by 1e-7
 
 
@@ -74,6 +79,7 @@ def check_metrics(
             or row.name not in METRICS[approval.study.tasks[row.task].kind]
             or key in allowed
             or not math.isfinite(row.value)
+            or not row.count < MOST
             or not is_interval(row.low, row.high)
             or (row.low is not None and not approval.study.evaluation.resamples)
         ):
@@ -92,6 +98,8 @@ def check_counts(approval: Approval, counts: Mapping[str, int], samples: int, mi
     small = [task for task, count in counts.items() if count < minimum]
     if small or samples < minimum:
         raise Refused(Code.POLICY, f"fewer than {minimum} labelled training images: {small or 'all tasks'}")
+    if not max(samples, *counts.values()) < MOST:
+        raise Refused(Code.EGRESS_METRIC, "more training images than there can be")
     return dict(counts)
 
 
@@ -114,3 +122,8 @@ def check_kept(approval: Approval, kind: Kind, kept: Mapping[str, Kept]) -> dict
     if set(kept) - set(approval.tasks) or any(model not in models for model in kept.values()):
         raise Refused(Code.EGRESS_METRIC, f"kept models {dict(kept)!r:.200}")
     return dict(kept)
+
+
+def check_progress(progress: Progress) -> Progress:
+    """The progress as it may be shown: one of the known phases, and of any other that the trainer is working."""
+    return progress if progress.phase in PHASES else progress.model_copy(update={"phase": "working"})

@@ -119,6 +119,8 @@ class Fleet:
         response = self._client.PullMessages(PullMessagesRequest(node=Node(node_id=node_id)))
         if not response.messages_list:
             return None
+        if not response.message_object_trees:
+            raise ValueError("a message came without the tree of its objects")
         return metadata_from_proto(response.messages_list[0].metadata), response.message_object_trees[0]
 
     def fetch(self, node_id: int, metadata: Metadata, tree: ObjectTree) -> Message:

@@ -6,34 +6,38 @@ reaches a reply. What it sends is in the sent-ledger, on the disk, before it is 
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 from flwr.app import Message
 
-from polyward_client.approvals import Approval, read_approval
+from polyward_client.approvals import Approval
+from polyward_client.decisions import last_approval, read_decisions
 from polyward_client.gate.egress import (
     check_counts,
     check_kept,
     check_metrics,
     check_norm,
     check_precision,
+    check_progress,
     check_state,
     check_steps,
 )
+from polyward_client.gate.lines import Answered, refusal_line, report_line
+from polyward_client.gate.permission import Guard, Permission
+from polyward_client.gate.spool import read_handed
+from polyward_client.gate.used import add_seconds
 from polyward_client.port.interface import Done, Progress, Trainer, Work
-from polyward_client.site import Site
-from polyward_shared.chain import Chain
+from polyward_client.site import Policy, Site
+from polyward_shared.chain import Chain, read_chain
 from polyward_shared.codec import decode, encode
 from polyward_shared.messages import Kind, Order, Report
 from polyward_shared.problems import Code, Problem, Refused
-from polyward_shared.schema import Flat
-from polyward_shared.states import read_state, write_state
+from polyward_shared.schema import Flat, Schema
+from polyward_shared.states import write_state
 from polyward_shared.wire import read_order, refusal_message, report_message
 
 log = logging.getLogger(__name__)
@@ -47,19 +51,21 @@ class Gate:
 
     def __init__(self, site: Site, trainer: Trainer, watch: Callable[[Progress], None] = lambda _: None) -> None:
         self.site = site
+        self.sent = Chain(site.sent)
+        self.permission = Permission(site)
         self._trainer = trainer
         self._watch = watch
-        self._sent = Chain(site.sent)
+        self._answered = Answered(read_chain(site.sent))
 
     def answer(self, message: Message) -> Message:
         """The reply to any message whatever. Does not raise."""
         order: Order | None = None
         try:
             order = read_order(message)
-            approval = self._approved(order)
-            report, notes = self._report(order, approval)
+            approval, policy = self._allowed(order)
+            report, notes = self._report(order, approval, policy)
             reply = report_message(report, message)
-            self._sent.append(_sent_line(report, notes))
+            self._answered.note(self.sent.append(report_line(report, approval.schema, notes)))
         except Refused as refused:
             return self._refusal(refused, order, message)
         except Problem as problem:
@@ -71,15 +77,24 @@ class Gate:
             return self._refusal(Refused(Code.INTERNAL, type(error).__name__), order, message)
         return reply
 
-    def _approved(self, order: Order) -> Approval:
-        approval = read_approval(self.site.approved, order.study)
-        if approval is None:
-            raise Refused(Code.STUDY_NOT_APPROVED, f"study {order.study[:12]} has not been approved here")
-        if order.round > approval.study.rounds:
-            raise Refused(Code.POLICY, f"round {order.round} of a study that has {approval.study.rounds}")
-        return approval
+    def _allowed(self, order: Order) -> tuple[Approval, Policy]:
+        """What the site's people allow, and whether it is the order's turn in the study."""
+        try:
+            approval, policy = self.permission.check(order)
+            if order.kind is not Kind.JOIN:
+                self._check_turn(order, approval)
+        except Refused as refused:
+            log.warning("%s may not be worked on: %s", order.kind, refused.detail)  # in words: no data was touched yet
+            raise
+        return approval, policy
 
-    def _report(self, order: Order, approval: Approval) -> tuple[Report, dict[str, object]]:
+    def _check_turn(self, order: Order, approval: Approval) -> None:
+        if not 1 <= order.round <= approval.study.rounds:
+            raise Refused(Code.POLICY, f"round {order.round} of a study that has {approval.study.rounds}")
+        given = last_approval(read_decisions(self.site.approved), order.study)
+        self._answered.check(order, given.at if given else "")
+
+    def _report(self, order: Order, approval: Approval, policy: Policy) -> tuple[Report, dict[str, object]]:
         answer = Report(
             kind=order.kind,
             study=order.study,
@@ -88,7 +103,7 @@ class Gate:
             state_digest=order.state_digest,
         )
         if order.kind is Kind.JOIN:
-            return self._join(answer, order, approval)
+            return self._join(answer, order, approval, policy)
         base = self._received_state(order, approval)
         work = Work(
             study=order.study,
@@ -96,16 +111,30 @@ class Gate:
             state=str(self._state_path(order.study, order.state_digest)),
             state_digest=order.state_digest,
         )
-        run = self._trainer.train if order.kind is Kind.TRAIN else self._trainer.finish
-        return self._checked(answer, run(work, self._watch), base, order, approval)
+        done = self._done(order, work)
+        _, policy = self.permission.check(order)  # what was taken back meanwhile does not leave
+        return self._checked(answer, done, base, order, approval, policy)
 
-    def _join(self, answer: Report, order: Order, approval: Approval) -> tuple[Report, dict[str, object]]:
+    def _done(self, order: Order, work: Work) -> Done:
+        """The trainer's answer, for as long as the site's people allow it; its time is counted whatever comes of it."""
+        run = self._trainer.train if order.kind is Kind.TRAIN else self._trainer.finish
+        with Guard(lambda seconds: self.permission.check(order, seconds), self._trainer.cancel) as guard:
+            try:
+                return run(work, lambda progress: self._watch(check_progress(progress)))
+            except Refused as refused:
+                raise (guard.refused if refused.code is Code.CANCELLED and guard.refused else refused) from None
+            finally:
+                add_seconds(self.site, order.study, guard.seconds)
+
+    def _join(
+        self, answer: Report, order: Order, approval: Approval, policy: Policy
+    ) -> tuple[Report, dict[str, object]]:
         described = self._trainer.describe(order.study)
-        flat = check_state(approval.schema, read_state(Path(described.first)))
+        flat = self._handed(approval, order, described.first)
         report = replace(
             answer,
             samples=described.samples,
-            counts=check_counts(approval, described.counts, described.samples, self.site.file.policy.minimum_count),
+            counts=check_counts(approval, described.counts, described.samples, policy.minimum_count),
             schema=approval.schema.to_json(),
             first=approval.schema.group_digests(flat),
             software=described.software if SOFTWARE.fullmatch(described.software) else "",
@@ -114,9 +143,9 @@ class Gate:
         return report, {}
 
     def _checked(
-        self, answer: Report, done: Done, base: Flat, order: Order, approval: Approval
+        self, answer: Report, done: Done, base: Flat, order: Order, approval: Approval, policy: Policy
     ) -> tuple[Report, dict[str, object]]:
-        minimum = self.site.file.policy.minimum_count
+        minimum = policy.minimum_count
         metrics, suppressed = check_metrics(approval, order.kind, done.metrics, minimum)
         report = replace(
             answer,
@@ -131,27 +160,28 @@ class Gate:
         if order.kind is Kind.TRAIN:
             if done.update is None:
                 raise Refused(Code.TRAINING_FAILED, "the trainer announced no update")
-            flat = check_state(approval.schema, read_state(Path(done.update)))
+            flat = self._handed(approval, order, done.update)
             notes["norm"] = check_norm(approval.schema, flat, base, approval.study.wire.update_norm)
             check_precision(approval.schema, flat)
             codec = approval.study.wire.codec
             report = replace(report, codec=codec, payload=encode(codec, flat, base))
         return report, notes
 
+    def _handed(self, approval: Approval, order: Order, name: str) -> Flat:
+        """What the trainer left in the spool, if it may leave."""
+        return check_state(approval.schema, read_handed(self.site.spool, order.study, name, approval.schema))
+
     def _received_state(self, order: Order, approval: Approval) -> Flat:
         """The state that the order names, from its payload or from the spool; kept in the spool either way."""
         path = self._state_path(order.study, order.state_digest)
         schema = approval.schema
         if not order.payload:
-            if not order.state_digest or not path.is_file():
-                raise Refused(Code.STATE_UNKNOWN, f"state {order.state_digest[:12]} is not here")
-            return schema.pack(read_state(path))
-        base = None
-        if order.base_digest:
-            base_path = self._state_path(order.study, order.base_digest)
-            if not base_path.is_file():
-                raise Refused(Code.STATE_UNKNOWN, f"state {order.base_digest[:12]} is not here")
-            base = schema.pack(read_state(base_path))
+            flat = self._kept(order.study, order.state_digest, schema)
+            if schema.state_digest(flat) != order.state_digest:  # the trainer may write there, and norms count from it
+                path.unlink(missing_ok=True)
+                raise Refused(Code.STATE_UNKNOWN, f"state {order.state_digest[:12]} is not what was kept")
+            return flat
+        base = self._kept(order.study, order.base_digest, schema) if order.base_digest else None
         try:
             flat = decode(order.codec, order.payload, base)
         except ValueError as error:
@@ -163,6 +193,13 @@ class Gate:
             self._prune(path)
         return flat
 
+    def _kept(self, study: str, digest: str, schema: Schema) -> Flat:
+        """A state in the spool, whatever it holds by now."""
+        path = self._state_path(study, digest)
+        if not digest or not path.is_file():
+            raise Refused(Code.STATE_UNKNOWN, f"state {digest[:12]} is not here")
+        return schema.pack(read_handed(self.site.spool, study, path.name, schema))
+
     def _state_path(self, study: str, digest: str) -> Path:
         return self.site.spool / study / f"state-{digest}.safetensors"
 
@@ -173,49 +210,8 @@ class Gate:
 
     def _refusal(self, refused: Refused, order: Order | None, message: Message) -> Message:
         log.warning("refused: %s", refused)
-        line = {
-            "at": _now(),
-            "what": "refusal",
-            "code": refused.code,
-            "kind": message.metadata.message_type[:60],
-            "study": order.study if order else "",
-            "round": order.round if order else 0,
-        }
         try:
-            self._sent.append(line)
+            self.sent.append(refusal_line(refused.code, message.metadata.message_type[:60], order))
         except OSError as error:  # a code holds nothing of the site's, and a silent gate would hold up the study
             log.error("the sent-ledger cannot be written (%s); only refusals leave", error)
         return refusal_message(refused.code, message)
-
-
-def _sent_line(report: Report, notes: dict[str, object]) -> dict[str, object]:
-    """Everything in the report, the arrays by their digest: the whole of what leaves."""
-    return {
-        "at": _now(),
-        "what": "report",
-        "kind": report.kind,
-        "study": report.study,
-        "round": report.round,
-        "attempt": report.attempt,
-        "state": report.state_digest,
-        "codec": report.codec,
-        "bytes": len(report.payload),
-        "sha256": hashlib.sha256(report.payload).hexdigest(),
-        "samples": report.samples,
-        "counts": report.counts,
-        "metrics": [
-            [m.task, m.split, m.stage, m.name, m.value, m.count, *(() if m.low is None else (m.low, m.high))]
-            for m in report.metrics
-        ],
-        "seconds": report.seconds,
-        "steps": report.steps,
-        "kept": report.kept,
-        "schema": hashlib.sha256(report.schema.encode()).hexdigest() if report.schema else "",
-        "first": report.first,
-        "software": report.software,
-        **notes,
-    }
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import stat
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,8 +19,10 @@ GONE_SECONDS = 1.0  # between looks whether the gate still listens
 
 
 def serve(trainer: Trainer, socket: Path) -> grpc.Server:
-    """Starts answering on `socket` (only this user may connect) and returns the running server.
+    """Starts answering on `socket` and returns the running server.
 
+    Only this user may connect, and the folder's group where that may write into the folder: the gate's, if it is
+    another user.
     A Unix socket's path is short (107 bytes), so the process works in the socket's folder and names it relatively.
     """
     socket.unlink(missing_ok=True)
@@ -32,7 +35,7 @@ def serve(trainer: Trainer, socket: Path) -> grpc.Server:
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Ask": handler}),))
     server.add_insecure_port(f"unix:{socket.name}")
     server.start()
-    socket.chmod(0o600)
+    socket.chmod(0o660 if socket.parent.stat().st_mode & stat.S_IWGRP else 0o600)
     return server
 
 

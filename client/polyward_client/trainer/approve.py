@@ -22,6 +22,13 @@ def make_approval(study: Study, site: Site) -> Approval:
 
     Raises `Problem` for what the study lacks, and for a model that cannot answer an image.
     """
+    if not site.file.tasks:
+        raise Problem(
+            str(site.path),
+            "tasks: there are none yet",
+            expected=f"tasks of the study {study.id}: {', '.join(study.tasks)}",
+            remedy="name those for which this site has labels",
+        )
     if unknown := [task for task in site.file.tasks if task not in study.tasks]:
         raise Problem(
             str(site.path),

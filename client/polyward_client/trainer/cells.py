@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polyward_client.trainer import images
+from polyward_client.trainer.files import shown
 from polyward_shared.problems import Problem
 
 LARGEST_NUMBER = 1e18  # its square still fits into float32
@@ -30,7 +31,7 @@ class Cell:
 
     def error(self, expected: str, found: str | None = None) -> CellError:
         return CellError(
-            self.column, found or repr(self.text), expected, "correct the cell, or empty it if it is not known"
+            self.column, found or shown(self.text), expected, "correct the cell, or empty it if it is not known"
         )
 
     def number(self) -> float:
@@ -58,12 +59,12 @@ class Cell:
             found = images.extent(path, len(self.size))
         except Problem as problem:
             raise CellError(
-                self.column, f"{self.text!r}, which {problem.found}", problem.expected or "a mask", "mend it"
+                self.column, f"{shown(self.text)}, which {problem.found}", problem.expected or "a mask", "mend it"
             ) from None
         if found != self.size:
             raise CellError(
                 self.column,
-                f"{self.text!r} of size {' x '.join(map(str, found))}",
+                f"{shown(self.text)} of size {' x '.join(map(str, found))}",
                 f"the size of its image, {' x '.join(map(str, self.size))}",
                 "export the mask again from this image",
             )
@@ -74,11 +75,17 @@ def inside(text: str, root: Path, column: str) -> Path:
     """The file that a cell names, which must lie below the root, links followed."""
     if not text:
         raise CellError(column, "nothing", "a path relative to data.root", "fill in the file's path")
+    if not text.isprintable():
+        raise CellError(column, shown(text), "a path without control characters", "rename the file")
     path = root / text
-    if Path(text).is_absolute() or not path.resolve().is_relative_to(root):
-        raise CellError(column, f"{text!r}", "a path that stays below data.root", "move the file there")
-    if not path.exists():
-        raise CellError(column, f"{text!r}, which does not exist", "a file below data.root", "correct the path")
+    try:
+        stays, exists = not Path(text).is_absolute() and path.resolve().is_relative_to(root), path.exists()
+    except (OSError, RuntimeError):  # a name that is too long, links in a ring, a folder that may not be entered
+        raise CellError(column, shown(text), "a path that can be followed", "correct the path") from None
+    if not stays:
+        raise CellError(column, shown(text), "a path that stays below data.root", "move the file there")
+    if not exists:
+        raise CellError(column, f"{shown(text)}, which does not exist", "a file below data.root", "correct the path")
     return path
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,9 +16,12 @@ from rich.table import Table
 
 from polyward_client.site import Site
 from polyward_client.trainer.approve import make_approval
+from polyward_client.trainer.cells import CellError, inside
+from polyward_client.trainer.counts import safe_census, write_census
 from polyward_client.trainer.dataset import Dataset, load_dataset, windows
 from polyward_client.trainer.manifest import SPLITS, Manifest, census, read_manifest, read_rows
 from polyward_client.trainer.model import site_model
+from polyward_client.trainer.previews import draw_previews
 from polyward_client.trainer.round import Run, fit_statistics, optimisers_of
 from polyward_client.trainer.schedule import Phase
 from polyward_client.trainer.side import side_names
@@ -30,8 +34,13 @@ SHOWN_UNUSED = 10
 MEMORY = "use a smaller training.batch or encoder.filters in the study, or a device with more memory"
 
 
-def run_check(site: Site, study: Study | None, console: Console) -> bool:
-    """Prints the findings and returns whether this site can take part; without a study, whether its table is sound."""
+def run_check(
+    site: Site, study: Study | None, console: Console, *, previews: Path | None = None, count: bool = False
+) -> bool:
+    """Prints the findings and returns whether this site can take part; without a study, whether its table is sound.
+
+    With a folder for `previews`, pictures of the data are drawn there; with `count`, the census for others is written.
+    """
     try:
         if study is None:
             _print_cells(site, console)
@@ -41,14 +50,21 @@ def run_check(site: Site, study: Study | None, console: Console) -> bool:
         manifest = read_manifest(site, study, approval.tasks)
         _print_labels(manifest, study, console)
         _print_unused(manifest, console)
+        if count:
+            _print_census(site, study, manifest, console)
         with Bar(console=console, transient=True) as bar:
             reading = bar.add_task("reading images", total=len(manifest.cases))
             data = load_dataset(manifest, study, loaded=lambda done, of: bar.update(reading, completed=done, total=of))
+        if previews is not None:
+            for sheet in draw_previews(previews, manifest, data, study, root=site.root):
+                console.print(f"preview: {sheet}", highlight=False, soft_wrap=True, markup=False)
     except Problem as problem:
         console.print(f"[red]{_escaped(str(problem))}[/red]", highlight=False, soft_wrap=True)
         return False
     make_deterministic(site.file.device.threads)
     console.print(f"training on: {device_name(device, site.file.device.threads)}", highlight=False)
+    if site.file.policy.gpu_gigabytes is not None and device.type != "cuda":
+        console.print("policy.gpu_gigabytes has no effect: this site trains without a GPU", highlight=False)
     return _print_steps(site, study, approval.tasks, data, device, console)
 
 
@@ -68,16 +84,44 @@ def _print_labels(manifest: Manifest, study: Study, console: Console) -> None:
 def _print_cells(site: Site, console: Console) -> None:
     """Without a study nobody knows what a label means, but files and filled cells can be counted."""
     columns = {task: site.file.data.columns.get(task) or task for task in site.file.tasks}
-    rows = [row for _, row in read_rows(site, tuple(columns.values()))]
-    missing = sum(not (site.root / row["path"]).exists() for row in rows)
+    rows = read_rows(site, tuple(columns.values()))
+    missing = [number for number, row in rows if not _there(row["path"], site.root.resolve())]
     table = Table("task", "column", *SPLITS, title=f"filled cells of {len(rows)} rows")
     for task, column in columns.items():
-        filled = Counter(row["split"] for row in rows if row[column])
+        filled = Counter(row["split"] for _, row in rows if row[column])
         table.add_row(task, column, *(str(filled[split]) for split in SPLITS))
     console.print(table)
     if missing:
-        raise Problem(str(site.manifest), f"{missing} rows name files that do not exist", remedy="mend data.root")
+        raise Problem(
+            str(site.manifest),
+            f"{len(missing)} rows name files that do not exist below data.root, the first of them row {missing[0]}",
+            remedy="mend data.root, or these rows",
+        )
     console.print("give --study to check labels and images and to train one batch", highlight=False)
+
+
+def _there(path: str, root: Path) -> bool:
+    try:
+        inside(path, root, "path")
+    except CellError:
+        return False
+    return True
+
+
+def _print_census(site: Site, study: Study, manifest: Manifest, console: Console) -> None:
+    """Counts that may be handed to a coordinator, as a table and as a file."""
+    minimum = site.file.policy.minimum_count
+    counted = safe_census(census(manifest, study), study, manifest.tasks, minimum)
+    table = Table("task", "split", "class", "labels", title=f"for others: counts below {minimum} are held back")
+    table.columns[3].justify = "right"
+    for task, splits in counted.items():
+        for split, cells in splits.items():
+            for name, shown in cells.items():
+                table.add_row(task, split, name, shown)
+    console.print(table)
+    path = site.trainer / "census.json"
+    write_census(path, counted, site=site.name, study=study, minimum=minimum)
+    console.print(f"written: {path}", highlight=False, soft_wrap=True, markup=False)
 
 
 def _print_unused(manifest: Manifest, console: Console) -> None:
@@ -98,7 +142,7 @@ def _print_steps(
     table = Table("task", "one batch", "images", "loss", "seconds", "what to do", title="one training step per task")
     good = True
     for task in tasks:
-        images, loss, seconds, remedy = _step(site, study, task, data, device)
+        images, loss, seconds, remedy = try_step(site, study, task, data, device)
         good = good and not remedy
         verdict = "[red]failed[/red]" if remedy else "[green]ok[/green]"
         table.add_row(task, verdict, str(images), f"{loss:.4f}", f"{seconds:.2f}", _escaped(remedy))
@@ -106,7 +150,7 @@ def _print_steps(
     return good
 
 
-def _step(site: Site, study: Study, task: str, data: Dataset, device: torch.device) -> tuple[int, float, float, str]:
+def try_step(site: Site, study: Study, task: str, data: Dataset, device: torch.device) -> tuple[int, float, float, str]:
     """Images, loss, seconds and what to do about it, which is empty when all went well."""
     places = data.cases("train", task)[: study.training.batch]
     run = Run(study=study, site=site.name, round=0, device=device, precision=site.file.device.precision)

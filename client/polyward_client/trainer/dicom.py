@@ -5,14 +5,18 @@ Only the tags listed here are parsed. DICOM PS3.3 C.7.6.2 gives the geometry, C.
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pydicom
 from nibabel.nifti1 import Nifti1Image
 from numpy.typing import NDArray
+from pydicom.filereader import read_file_meta_info
 from pydicom.pixels.processing import apply_rescale
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
+from polyward_client.trainer.files import Unfit, check_plain
 from polyward_client.trainer.volume import Affine, Values, turned, turned_extent
 
 GEOMETRY = [
@@ -44,10 +48,6 @@ PIXELS = [
 ]
 MOST_SLICES = 4096
 UNEVEN = 0.1  # of the usual distance: more than rounding, less than a missing slice
-
-
-class Unfit(ValueError):
-    """The files are DICOM, but not an image that can be used; the text is ours and quotes no tag's value."""
 
 
 def extent(path: Path, dims: int) -> tuple[int, ...]:
@@ -84,19 +84,36 @@ def read(path: Path, dims: int) -> tuple[Values, tuple[float, ...] | None]:
     return np.ascontiguousarray(values.transpose(0, 3, 2, 1)), spacing
 
 
-def _header(path: Path) -> pydicom.Dataset:
+def grid(folder: Path) -> tuple[tuple[int, int, int], Affine]:
+    """A series' shape [columns, rows, slices], and its affine to mm, right-anterior-superior. Raises `Unfit`."""
+    slices = _slices(folder)
+    rows, columns = _plane(slices[0])
+    return (columns, rows, len(slices)), _affine(slices)
+
+
+def tags_of(path: Path, tags: list[str], *, pixels: bool = False) -> pydicom.Dataset:
+    """These tags of one file and no other. Raises `Unfit`, `Problem` and what pydicom raises."""
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE  # its warnings would quote values
-    return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=GEOMETRY)
+    check_plain(path)
+    # pydicom would unpack such a file at once, whatever it unpacks to
+    if read_file_meta_info(path).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        raise Unfit("is packed as a whole (deflated); expected DICOM of which at most the pixels are compressed")
+    return pydicom.dcmread(path, stop_before_pixels=not pixels, specific_tags=tags)
+
+
+def _header(path: Path) -> pydicom.Dataset:
+    return tags_of(path, GEOMETRY)
 
 
 def _plane(header: pydicom.Dataset) -> tuple[int, int]:
+    if int(header.get("SamplesPerPixel") or 1) not in (1, 3):
+        raise Unfit("stores an odd number of values for each pixel; expected 1 or 3")
     return int(header.Rows), int(header.Columns)
 
 
 def _values(path: Path) -> Values:
     """[channels, rows, columns], or [1, frames, rows, columns]; rescaled, dark to bright."""
-    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
-    dataset = pydicom.dcmread(path, specific_tags=GEOMETRY + PIXELS)
+    dataset = tags_of(path, GEOMETRY + PIXELS, pixels=True)
     raw = dataset.pixel_array
     meaning = str(dataset.PhotometricInterpretation)
     if int(dataset.get("SamplesPerPixel") or 1) > 1:
@@ -112,9 +129,11 @@ def _values(path: Path) -> Values:
 
 def _slices(folder: Path) -> list[pydicom.Dataset]:
     """The headers of one series, in the order of their positions along the slice normal. Raises `Unfit`."""
-    files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
+    plain = (file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
+    files = sorted(islice(plain, MOST_SLICES + 1))  # not more: a folder may hold millions
     if not files or len(files) > MOST_SLICES:
-        raise Unfit(f"is a folder of {len(files)} files; expected 1 to {MOST_SLICES} DICOM slices")
+        found = "no files" if not files else f"more than {MOST_SLICES} files"
+        raise Unfit(f"is a folder of {found}; expected 1 to {MOST_SLICES} DICOM slices")
     home = folder.resolve()
     if any(file.is_symlink() and not file.resolve().is_relative_to(home) for file in files):
         raise Unfit("holds a link that leads out of it; expected slices that stay in the folder")

@@ -46,6 +46,33 @@ def shaped_points(points: NDArray[np.float64], picture: Picture, image: Image, *
     return np.asarray((points + 0.5) * new / old - 0.5 + before, float)
 
 
+def unshaped(values: Values, picture: Picture, image: Image, *, where: str) -> Values:
+    """Maps in the study's form, float32 [channels, *image.size] -> on the grid of their picture [channels, *its size].
+
+    The way of `shaped` backwards: the padding is cut off, the rest is resampled, linearly. Raises `Problem`.
+    """
+    stored, target = picture.values.shape[1:], _target(picture, image, where)
+    before = [(side - found) // 2 for side, found in zip(image.size, target, strict=True)]
+    inside = tuple(slice(start, start + side) for start, side in zip(before, target, strict=True))
+    cut = np.ascontiguousarray(values[(slice(None), *inside)], np.float32)
+    if target == stored:
+        return cut
+    moved: Values = F.interpolate(
+        torch.from_numpy(cut)[None], size=stored, mode=LINEAR[len(stored)], align_corners=False
+    )[0].numpy()
+    return moved
+
+
+def unshaped_points(points: NDArray[np.float64], picture: Picture, image: Image, *, where: str) -> NDArray[np.float64]:
+    """[n, dims] places in the study's form -> array-index coordinates of the stored picture: `shaped_points` backwards.
+
+    NaN stays NaN. Raises `Problem`.
+    """
+    old, new = np.asarray(picture.values.shape[1:], float), np.asarray(_target(picture, image, where), float)
+    before = (np.asarray(image.size) - new) // 2
+    return np.asarray((points - before + 0.5) * old / new - 0.5, float)
+
+
 def _channels(values: Values, wanted: int, where: str) -> Values:
     found = values.shape[0]
     if found == wanted:

@@ -10,24 +10,29 @@ import math
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from tokenize import TokenError
+from typing import IO, Literal
 
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 from PIL import Image
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from polyward_client.trainer import dicom
+from polyward_client.trainer.files import DEFLATED, LARGEST, WIDEST, Unfit, check_plain
 from polyward_client.trainer.volume import Values, open_nifti, turned, turned_extent
 from polyward_shared.problems import Problem
 
 Form = Literal["raster", "nifti", "dicom", "numpy"]
 
-LARGEST = 1 << 28  # values in one file, 1 GiB as float32: above every clinical volume, below a decompression bomb
+LONGEST = 1 << 31  # of a side as a message tells it
 SUFFIXES: dict[str, Form] = {
     ".png": "raster",
     ".jpg": "raster",
@@ -38,23 +43,28 @@ SUFFIXES: dict[str, Form] = {
     ".npy": "numpy",
     ".npz": "numpy",
 }
-# What the four libraries raise for a file that is not what its name says.
+# What the four libraries raise for a file that is not what its name says; a header of numpy's is parsed as Python.
 UNREADABLE = (
     OSError,
     ValueError,
     TypeError,
-    KeyError,
+    LookupError,
+    ArithmeticError,
     AttributeError,
     EOFError,
+    MemoryError,
     SyntaxError,
     RuntimeError,
     struct.error,
+    TokenError,
     zlib.error,
     zipfile.BadZipFile,
     Image.DecompressionBombError,
     ImageFileError,
     HeaderDataError,
+    WrapStructError,
     InvalidDicomError,
+    BytesLengthException,
 )
 
 
@@ -74,12 +84,14 @@ def extent(path: Path, dims: int) -> tuple[int, ...]:
             case "raster":
                 with Image.open(path, formats=("PNG", "JPEG")) as image:
                     size: tuple[int, ...] = (image.height, image.width)
+                    _bounded(path, (*size, len(image.getbands())))
             case "nifti":
                 size = _nifti_extent(path)
             case "dicom":
                 size = dicom.extent(path, dims)
             case "numpy":
                 size = _numpy_shape(path)
+                _bounded(path, size)
                 size = size[1:] if len(size) == dims + 1 else size
     except UNREADABLE as error:
         raise _unreadable(path, form, error) from None
@@ -146,22 +158,32 @@ def read_mask(path: Path, dims: int, *, classes: int, ignore: int | None = None)
 
 
 def _form(path: Path) -> Form:
+    """What the name says. Raises `Problem`, also for what is neither a folder nor a plain file."""
     name = path.name.lower()
-    for suffix, form in SUFFIXES.items():
-        if name.endswith(suffix):
-            return form
-    if path.is_dir() or (path.is_file() and not path.suffix):
+    form = next((form for suffix, form in SUFFIXES.items() if name.endswith(suffix)), None)
+    try:
+        folder = path.is_dir()
+        if not folder:
+            check_plain(path)
+    except OSError as error:
+        raise Problem(path.name, f"cannot be opened ({type(error).__name__})", remedy="correct the path") from None
+    if folder or (form is None and not path.suffix):
         return "dicom"
-    raise Problem(
-        path.name, "is of an unknown kind", expected=f"one of {', '.join(SUFFIXES)}, or a folder of DICOM slices"
-    )
+    if form is None:
+        raise Problem(
+            path.name, "is of an unknown kind", expected=f"one of {', '.join(SUFFIXES)}, or a folder of DICOM slices"
+        )
+    return form
 
 
 def _unreadable(path: Path, form: Form, error: Exception) -> Problem:
     """Only the error's type is told: a library's text may quote what stands in the file."""
     kind = {"raster": "PNG or JPEG", "nifti": "NIfTI", "dicom": "DICOM", "numpy": "npy or npz"}[form]
-    if isinstance(error, dicom.Unfit):
-        return Problem(path.name, str(error), remedy="export the series again")
+    if isinstance(error, Unfit):
+        found, _, expected = str(error).partition("; expected ")
+        return Problem(path.name, found, expected=expected, remedy="export the image again, or leave its row out")
+    if isinstance(error, Image.DecompressionBombError):
+        return Problem(path.name, "states a size that is beyond all bounds", expected=f"at most {LARGEST:,} values")
     return Problem(
         path.name,
         f"cannot be read ({type(error).__name__})",
@@ -172,9 +194,10 @@ def _unreadable(path: Path, form: Form, error: Exception) -> Problem:
 
 def _bounded(path: Path, shape: tuple[int, ...]) -> None:
     if math.prod(shape) > LARGEST or min(shape, default=0) <= 0:
+        sides = (str(side) if abs(side) < LONGEST else "more" for side in shape)
         raise Problem(
             path.name,
-            f"states a size of {' x '.join(map(str, shape))}",
+            f"states a size of {' x '.join(sides)}",
             expected=f"at most {LARGEST:,} values",
             remedy="export the image at a lower resolution",
         )
@@ -201,27 +224,35 @@ def _raster(path: Path) -> Values:
 
 def _nifti_extent(path: Path) -> tuple[int, ...]:
     image = open_nifti(path)
-    if math.prod(image.shape) > LARGEST:
-        return tuple(image.shape)
     return turned_extent(image.shape, image.affine)
 
 
 def _numpy_shape(path: Path) -> tuple[int, ...]:
     """From the header alone: an npz file could unpack to any size."""
+    with _numpy_file(path) as (file, room):
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+    if dtype.kind not in "biuf" or dtype.itemsize > WIDEST:
+        raise Unfit("holds no plain numbers; expected whole or floating-point numbers of at most 64 bits")
+    if LARGEST >= math.prod(shape) > room // dtype.itemsize:
+        raise Unfit("states more values than it can hold")
+    return tuple(shape)
+
+
+@contextmanager
+def _numpy_file(path: Path) -> Iterator[tuple[IO[bytes], int]]:
+    """The one array as a stream, and the most bytes that can come out of it."""
     if path.suffix.lower() == ".npy":
         with path.open("rb") as file:
-            return _header_shape(file)
-    with zipfile.ZipFile(path) as archive, archive.open(_member(path, archive.namelist()) + ".npy") as file:
-        return _header_shape(file)
-
-
-def _header_shape(file: object) -> tuple[int, ...]:
-    version = np.lib.format.read_magic(file)  # type: ignore[arg-type]
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(file)  # type: ignore[arg-type]
-    if dtype.kind not in "biuf":
-        raise TypeError("not numbers")
-    return tuple(shape)
+            yield file, check_plain(path)
+        return
+    with zipfile.ZipFile(path) as archive:
+        part = archive.getinfo(_member(path, archive.namelist()) + ".npy")
+        if part.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise Unfit("is packed in a way that numpy does not use; expected what np.savez_compressed writes")
+        with archive.open(part) as stream:
+            yield stream, check_plain(path) * DEFLATED
 
 
 def _member(path: Path, names: list[str]) -> str:
@@ -232,9 +263,6 @@ def _member(path: Path, names: list[str]) -> str:
 
 
 def _numpy(path: Path, dims: int) -> Values:
-    loaded = np.load(path, allow_pickle=False)
-    if isinstance(loaded, np.lib.npyio.NpzFile):
-        with loaded:
-            loaded = loaded[_member(path, list(loaded.keys()))]
-    values = np.asarray(loaded, np.float32)
+    with _numpy_file(path) as (file, _):
+        values = np.asarray(np.lib.format.read_array(file, allow_pickle=False), np.float32)
     return values[None] if values.ndim == dims else values

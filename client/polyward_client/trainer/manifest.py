@@ -17,6 +17,7 @@ import pandas
 from polyward_client.site import Site
 from polyward_client.trainer import images
 from polyward_client.trainer.cells import Cell, CellError, inside
+from polyward_client.trainer.files import check_plain, shown
 from polyward_client.trainer.side import side_names, side_value
 from polyward_client.trainer.tasks import Kinds, kinds_of
 from polyward_shared.problems import Problem
@@ -25,6 +26,7 @@ from polyward_shared.study import Side, Study
 SPLITS = ("train", "val", "test")
 FIXED = ("path", "patient_id", "split")
 SHOWN_ERRORS = 20
+LARGEST_TABLE = 256 << 20  # bytes: above a million rows of many columns
 Row = Mapping[str, str]
 
 
@@ -120,15 +122,7 @@ def census(manifest: Manifest, study: Study) -> Census:
 def read_rows(site: Site, columns: Sequence[str]) -> list[tuple[int, Row]]:
     """The rows that `data.rows` keeps, each with its number in a spreadsheet."""
     path = site.manifest
-    try:
-        table = pandas.read_csv(path, dtype=str, keep_default_na=False, skip_blank_lines=False, encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise Problem(str(path), "there is no such file", remedy="mend data.root and data.manifest") from None
-    except UnicodeDecodeError:
-        raise Problem(str(path), "is not UTF-8 text", remedy="save it as CSV with UTF-8 encoding") from None
-    except (pandas.errors.ParserError, pandas.errors.EmptyDataError, OSError) as error:
-        raise Problem(str(path), f"cannot be read as CSV ({type(error).__name__})", expected="a table") from None
-    table.columns = [str(column).strip() for column in table.columns]
+    table = read_table(path, remedy="mend data.root and data.manifest, or make one: polyward-node manifest SITE")
     wanted = [*FIXED, *columns, *site.file.data.rows]
     if missing := [column for column in wanted if column not in table.columns]:
         raise Problem(
@@ -137,7 +131,6 @@ def read_rows(site: Site, columns: Sequence[str]) -> list[tuple[int, Row]]:
             expected=f"also {', '.join(missing)}",
             remedy="add the column, or name it in data.columns; the file's separator must be a comma",
         )
-    table = table.fillna("").map(str.strip)
     records = cast(list[Row], table.to_dict("records"))
     numbered = [(number, row) for number, row in enumerate(records, start=2) if any(row.values())]
     kept = [(n, row) for n, row in numbered if all(row[key] == value for key, value in site.file.data.rows.items())]
@@ -145,6 +138,23 @@ def read_rows(site: Site, columns: Sequence[str]) -> list[tuple[int, Row]]:
         chosen = "".join(f", with {key} = {value}" for key, value in site.file.data.rows.items())
         raise Problem(str(path), "no usable rows", expected=f"at least one{chosen}", remedy="mend data.rows")
     return kept
+
+
+def read_table(path: Path, *, remedy: str) -> pandas.DataFrame:
+    """A CSV file as text, cells and headings without blanks around them. Raises `Problem`."""
+    try:
+        check_plain(path, LARGEST_TABLE)
+        table = pandas.read_csv(
+            path, dtype=str, keep_default_na=False, skip_blank_lines=False, encoding="utf-8-sig", compression=None
+        )
+    except FileNotFoundError:
+        raise Problem(str(path), "there is no such file", remedy=remedy) from None
+    except UnicodeDecodeError:
+        raise Problem(str(path), "is not UTF-8 text", remedy="save it as CSV with UTF-8 encoding") from None
+    except (pandas.errors.ParserError, pandas.errors.EmptyDataError, OSError) as error:
+        raise Problem(str(path), f"cannot be read as CSV ({type(error).__name__})", expected="a table") from None
+    table.columns = [str(column).strip() for column in table.columns]
+    return table.fillna("").map(str.strip)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,13 +187,13 @@ def _case(number: int, row: Row, root: Path, dims: int, layout: _Layout) -> Case
     if not row["patient_id"]:
         raise CellError("patient_id", "nothing", "a patient's identifier", "fill it in; splits are made by patient")
     if row["split"] not in SPLITS:
-        raise CellError("split", repr(row["split"]), "train, val or test", "correct the cell")
+        raise CellError("split", shown(row["split"]), "train, val or test", "correct the cell")
     try:
         size = images.extent(path, dims)
     except Problem as problem:
         raise CellError(
             "path",
-            f"{row['path']!r}, which {problem.found}",
+            f"{shown(row['path'])}, which {problem.found}",
             problem.expected or "an image",
             problem.remedy or "mend it",
         ) from None

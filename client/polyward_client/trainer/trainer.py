@@ -13,6 +13,7 @@ import ctypes
 import errno
 import logging
 import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +26,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
-from polyward_client.approvals import Approval, read_approval
+from polyward_client.approvals import Approval, approved_now
 from polyward_client.port.interface import Description, Done, Progress, Watcher, Work
 from polyward_client.site import Site
 from polyward_client.trainer.beside import (
@@ -52,7 +53,7 @@ from polyward_client.trainer.model import (
 )
 from polyward_client.trainer.round import Run, finish_round, fit_statistics, train_round
 from polyward_client.trainer.spool import Spool
-from polyward_client.trainer.vault import Vault, side_by_side, taken_apart
+from polyward_client.trainer.vault import Vault, keeps_sealed, open_vault, side_by_side, taken_apart
 from polyward_shared.messages import Kept, Metric
 from polyward_shared.problems import Code, Problem, Refused
 from polyward_shared.states import Arrays, read_state
@@ -84,7 +85,9 @@ class LocalTrainer:
     def __init__(self, site: Site) -> None:
         self.site = site
         self.device = chosen_device(site.file.device.kind)
+        hold_gpu_memory(self.device, site.file.policy.gpu_gigabytes)
         self._cancelled = threading.Event()
+        self._closed = threading.Event()
         self._busy = threading.Lock()
         self._prepared: _Prepared | None = None
         make_deterministic(site.file.device.threads)
@@ -118,8 +121,19 @@ class LocalTrainer:
     def cancel(self) -> None:
         self._cancelled.set()
 
+    def close(self) -> None:
+        """Takes no more work, and returns once the work in progress has ended with its batch; what waits is refused."""
+        self._closed.set()
+        with self._busy:
+            pass
+
+    def _ends(self) -> bool:
+        return self._cancelled.is_set() or self._closed.is_set()
+
     def _once(self, work: Work, watch: Watcher, *, final: bool) -> Done:
         with self._busy, _refusals():
+            if self._closed.is_set():
+                raise Refused(Code.CANCELLED, "the trainer is being stopped")
             self._cancelled.clear()
             spool = Spool(self.site.spool, work.study)
             known = spool.done(work.round, work.state_digest, final=final)
@@ -127,10 +141,12 @@ class LocalTrainer:
 
     def _work(self, work: Work, watch: Watcher, spool: Spool, *, final: bool) -> Done:
         began = time.monotonic()
+        vault = open_vault(self.site, work.study)
+        if not final:
+            vault.expect(work.round)
         prepared = self._ready(work.study, watch)
         model, study = prepared.model, prepared.approval.study
         received = self._received(work, prepared.approval)
-        vault = Vault(self.site.vault, work.study)
         entry = vault.latest_before(work.round + 1 if final else work.round)
         last = taken_apart(vault.arrays(entry)) if entry else {}
         run = Run(
@@ -142,7 +158,7 @@ class LocalTrainer:
             minimum=self.site.file.policy.minimum_count,
             watch=watch,
             journal=partial(write_epoch, self.site.journal / f"{work.study}.jsonl"),
-            cancelled=self._cancelled.is_set,
+            cancelled=self._ends,
             pull=study.training.proximal,
             received=received,
             previous=last.get("previous"),
@@ -212,21 +228,26 @@ class LocalTrainer:
         manifest = read_manifest(self.site, approval.study, approval.tasks)
 
         def loaded(done: int, of: int) -> None:
+            if self._ends():
+                raise Refused(Code.CANCELLED, "while images were read")
             if done % TOLD_EVERY == 0 or done == of:
                 watch(Progress(phase="loading", epoch=done, epochs=of))
 
         folder = self.site.cache / study[:16] if self.site.file.device.cache == "disk" else None
-        data = load_dataset(manifest, approval.study, loaded=loaded, folder=folder).moved(self.device)
+        if keeps_sealed(self.site):
+            shutil.rmtree(self.site.cache, ignore_errors=True)  # of a node that was killed while it read
+        try:
+            data = load_dataset(manifest, approval.study, loaded=loaded, folder=folder).moved(self.device)
+        finally:
+            if keeps_sealed(self.site):  # mapped, it stays usable until this process ends, and nobody else can open it
+                shutil.rmtree(self.site.cache, ignore_errors=True)
         model = site_model(approval.study, approval.tasks, self.site).to(self.device)
         fit_statistics(model, data)
         self._prepared = _Prepared(approval, census(manifest, approval.study), data, model, state_of(model), stamp)
         return self._prepared
 
     def _approval(self, study: str) -> Approval:
-        approval = read_approval(self.site.approved, study)
-        if approval is None:
-            raise Refused(Code.STUDY_NOT_APPROVED, f"study {study[:12]} has not been approved here")
-        return approval
+        return approved_now(self.site.approved, study)
 
     def _received(self, work: Work, approval: Approval) -> Arrays:
         """The state that the order names, which the gate has put into the spool."""
@@ -247,6 +268,17 @@ def chosen_device(kind: str) -> torch.device:
     if kind.startswith("cuda") and not present:
         raise Problem("device.kind", f"{kind!r}, but torch sees no GPU here", remedy="use auto or cpu")
     return torch.device(kind)
+
+
+def hold_gpu_memory(device: torch.device, gigabytes: float | None) -> None:
+    """Lets this process take no more of the GPU's memory than so many times 10^9 bytes; more is out of memory to it.
+
+    What CUDA itself takes, some hundred megabytes, comes on top. Nothing is done on a CPU.
+    """
+    if gigabytes is None or device.type != "cuda":
+        return
+    total = torch.cuda.get_device_properties(device).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, gigabytes * 1e9 / total), device)
 
 
 def make_deterministic(threads: int) -> None:

@@ -24,7 +24,7 @@ from rich.console import Console
 from polyward_deploy.comparison.plan import Run
 from polyward_deploy.screen import TROUBLE, bars
 from polyward_deploy.simulate import Watch, run_arm
-from polyward_server.cli import sentence
+from polyward_server.cli.studies import sentence
 from polyward_server.records import Event
 from polyward_shared.problems import Problem
 

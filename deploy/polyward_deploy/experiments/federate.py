@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import tomli_w
+
 from polyward_client.approvals import Approval, write_approval
 from polyward_client.gate.gate import Gate
 from polyward_client.site import Site, read_site
@@ -25,6 +27,7 @@ from polyward_server.ledger import Ledger
 from polyward_server.records import Event
 from polyward_server.registry import Registry
 from polyward_server.rounds import run_study
+from polyward_shared.encoders import Custom
 from polyward_shared.messages import Metric
 from polyward_shared.schema import Named, Schema
 from polyward_shared.study import Study
@@ -91,7 +94,9 @@ def _gate(folder: Path, name: str, study: Study, learner: Learner) -> Gate:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.toml"
     tasks = list(learner.counts)
-    path.write_text(f'name = "{name}"\ntasks = {tasks}\n[data]\nroot = "."\n', encoding="utf-8")
+    policy = {"minimum_sites": 1, "encoders": [study.encoder.path] if isinstance(study.encoder, Custom) else []}
+    text = {"name": name, "tasks": tasks, "data": {"root": "."}, "policy": policy}
+    path.write_text(tomli_w.dumps(text), encoding="utf-8")
     site: Site = read_site(path)
     write_approval(site.approved, Approval(study, tuple(tasks), Schema.of(learner.first())))
     return Gate(site, ArrayTrainer(site, learner))

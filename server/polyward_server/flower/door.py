@@ -43,6 +43,7 @@ PRIVATE_PREFIXES = ("/v1/control/", "/v1/runtime/")
 
 SMALL_BODY = 256 * 1024  # every Fleet call but push-object: keys, ids, one tree of object ids
 MAX_OBJECTS_PER_REPLY = 1024  # at 5 MiB a chunk, an encoder of 5 GB; bounds what one reply may store
+MOST_DIGITS = 20  # of an announced length
 SILENCE_SECONDS = 30.0  # without a byte of an unfinished body
 
 
@@ -107,7 +108,7 @@ class Door:
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     """Return the whole body; raise Refused as soon as it is known to exceed the limit."""
     announced = dict(scope["headers"]).get(b"content-length", b"0")
-    if not announced.isdigit() or int(announced) > limit:
+    if not announced.isdigit() or len(announced) > MOST_DIGITS or int(announced) > limit:
         raise Refused(413 if announced.isdigit() else 400)
     parts: list[bytes] = []
     length = 0

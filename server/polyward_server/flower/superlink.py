@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # Flower reads its environment when imported, so it is import
     from fastapi import FastAPI
     from flwr.superlink.config_loader import SuperLinkLifespanConfig
     from starlette.middleware import Middleware
+    from starlette.types import ASGIApp
 
 IN_MEMORY = ":flwr-in-memory:"
 SHORTEST_HEARTBEAT = 1.0  # seconds; Flower's own floor of 10 keeps a killed gate "online" for 20
@@ -68,6 +69,7 @@ class SuperLinkConfig(BaseModel):
     superexec_secret: Path
     private_secret: Path
     home: Path  # Flower's own folder
+    ledger: Path | None = None  # where enrolment is kept; without it nobody can enrol here
     database: str = IN_MEMORY
     max_body: int = 8 * 2**20
 
@@ -109,7 +111,7 @@ def serve(config: SuperLinkConfig) -> None:
     )
     server = uvicorn.Server(
         uvicorn.Config(
-            door,
+            _received(door, config),
             http="h11",  # bounds the size of a request's head, which httptools does not
             ws="none",
             lifespan="on",
@@ -127,6 +129,15 @@ def serve(config: SuperLinkConfig) -> None:
     if stat.S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode):
         threading.Thread(target=_end_with_parent, args=(server,), daemon=True).start()
     server.run(sockets)
+
+
+def _received(door: "ASGIApp", config: SuperLinkConfig) -> "ASGIApp":
+    """The door, with the reception for enrolment in front of it where there is a ledger."""
+    if config.ledger is None:
+        return door
+    from polyward_server.reception import Reception
+
+    return Reception(door, ledger=config.ledger, authority=config.ca.read_bytes(), private_port=config.private_port)
 
 
 def build_app(config: SuperLinkConfig) -> "FastAPI":

@@ -17,9 +17,12 @@ from polyward_client.gate.egress import (
     check_metrics,
     check_norm,
     check_precision,
+    check_progress,
     check_state,
     check_steps,
 )
+from polyward_client.port.interface import Progress
+from polyward_client.trainer.schedule import final_phases, join_phases, round_phases
 from polyward_shared.messages import AT_THE_END, Kind, Metric, Stage
 from polyward_shared.problems import Code, Refused
 from polyward_shared.schema import ArraySpec, Schema
@@ -261,3 +264,15 @@ def test_steps_are_no_more_than_the_schedule_can_make() -> None:
             assert code_of(check_steps, approval, Kind.TRAIN, steps, 10) is Code.EGRESS_METRIC
     assert check_steps(each, Kind.FINISH, 0, 10) == 0
     assert code_of(check_steps, each, Kind.FINISH, 1, 10) is Code.EGRESS_METRIC
+
+
+@pytest.mark.parametrize("schedule", ["fedrep", "fedper", "fedbabu"])
+def test_progress_is_told_under_the_names_of_the_schedules_phases(schedule: str) -> None:
+    training = toy_study(training={"schedule": schedule}).training
+    for phase in (*round_phases(training, 1, 3), *join_phases(training), *final_phases(training)):
+        told = Progress(phase=phase.name, epoch=1, epochs=2, loss=0.5)
+        assert check_progress(told) == told
+    for stage in Stage:
+        assert check_progress(Progress(phase=f"measuring ({stage})")).phase == f"measuring ({stage})"
+    for text in ("Smith^John", "measuring (Smith^John)", "loading /images/smith.png", ""):
+        assert check_progress(Progress(phase=text, epoch=1)) == Progress(phase="working", epoch=1)

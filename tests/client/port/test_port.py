@@ -108,7 +108,7 @@ def test_the_remote_trainer_answers_as_the_local_one(site: Site, work: Work, rem
         assert remote.train(work, quiet).steps == 1
         assert remote.finish(work, quiet) == local.finish(work, quiet)
         assert remote.finish(work, quiet).kept == {"mask": "alone"}
-        assert heard == [Progress(phase="training", epoch=1, epochs=1)]
+        assert heard == [Progress(phase="together", epoch=1, epochs=1)]
         remote.cancel()
         assert local.fail is Code.CANCELLED
 

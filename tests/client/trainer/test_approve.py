@@ -157,3 +157,8 @@ def test_trying_moves_no_generator_and_goes_without_side_inputs(tmp_path: Path) 
         act()
         states.append(torch.get_rng_state())
     assert torch.equal(*states)
+
+
+def test_a_site_without_tasks_has_nothing_to_approve(tmp_path: Path) -> None:
+    with pytest.raises(Problem, match=r"tasks: there are none yet; expected tasks of the study toy: "):
+        make_approval(make_study(tasks=NAMES), sited(tmp_path, "", ()))

@@ -79,7 +79,7 @@ def test_without_a_study_cells_are_counted(tmp_path: Path) -> None:
     (site.root / "3.png").unlink()
     good, text = checked(site, None)
     assert not good
-    assert "1 rows name files that do not exist" in text
+    assert "1 rows name files that do not exist below data.root, the first of them row 5" in text
 
 
 def test_an_approval_holds_the_sites_tasks_in_the_studys_order(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ class OrdinalKind(TaskKind):
 
     def evidence(self, output: Tensor) -> Tensor:
         passed = self.passed(output)
-        ends = passed.new_ones(len(passed), 1)
+        ends = torch.ones_like(passed[:, :1])
         return torch.cat((ends, passed), 1) - torch.cat((passed, 0 * ends), 1)
 
     def truth(self, target: Tensor) -> Tensor:

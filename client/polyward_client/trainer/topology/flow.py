@@ -146,7 +146,7 @@ class Flow(nn.Module):
 
     def _unknown(self, edge: Cascade, kind: TaskKind, now: Situation) -> Tensor:
         width = evidence_width(self.study, edge, self.pyramid)
-        shape = (len(now.pyramid[0]), width, *(now.size if kind.level == "map" else ()))
+        shape = (now.pyramid[0].shape[0], width, *(now.size if kind.level == "map" else ()))
         said = now.pyramid[0].new_full(shape, kind.unsure if edge.gives in {"probability", "argmax"} else 0.0)
         if edge.passes:
             said[:, -1] = 1.0

@@ -1,87 +1,28 @@
-"""`polyward-hub`: what a coordinator does."""
+"""`polyward-hub`: studies and what came of them."""
 
 from __future__ import annotations
 
-import logging
 import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
+from polyward_server.cli.app import STUDIES, HubArgument, StudyArgument, app
 from polyward_server.gains import gain_table, gains
-from polyward_server.hub import Hub, init, serve
+from polyward_server.hub import Hub
 from polyward_server.ledger import Ledger
 from polyward_server.records import Event
 from polyward_server.registry import Registry
-from polyward_shared import pki
-from polyward_shared.commands import new_app, out, run_app, talk
+from polyward_server.roster import Roster
+from polyward_shared.commands import out, talk
 from polyward_shared.problems import Problem
-from polyward_shared.reading import Frozen, validated
-from polyward_shared.study import Name, read_study
-from polyward_shared.supervise import holder, stop_holder, stop_on_signals
-
-HubArgument = Annotated[Path, typer.Argument(help="the hub's folder", metavar="HUB")]
-StudyArgument = Annotated[Path, typer.Argument(help="the study's file, study.toml", metavar="STUDY")]
+from polyward_shared.study import read_study
+from polyward_shared.supervise import holder
 
 
-class Registration(Frozen):
-    """A site's name follows the same rule as in its own file."""
-
-    site: Name
-
-
-app = new_app("The hub: asks hospitals for updates of one shared encoder, folds them, and remembers every round.")
-
-
-@app.command("init")
-def init_command(
-    hub: HubArgument,
-    host: Annotated[str, typer.Option(help="the name or address that sites will use")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="the one port that sites reach")] = 8443,
-    name: Annotated[str, typer.Option(help="shown to sites")] = "polyward hub",
-) -> None:
-    """Make a hub: its certificate authority, server certificate, secrets and empty ledger."""
-    made = init(hub, name=name, host=host, port=port)
-    Ledger(made.ledger).close()
-    out.print(f"[green]made[/] {made.folder}")
-    out.print(f"give every site this file: {made.ca}")
-    out.print(f"then: polyward-hub register {hub} SITE node.pub, and polyward-hub serve {hub}")
-
-
-@app.command()
-def register(
-    hub: HubArgument,
-    site: Annotated[str, typer.Argument(help="the site's name")],
-    public_key: Annotated[Path, typer.Argument(help="the site's node.pub")],
-) -> None:
-    """Admit a site by its public key. Works while the hub runs."""
-    validated({"site": site}, Registration, where="polyward-hub register")
-    public = pki.read_public_pem(public_key)
-    Ledger(Hub(hub).ledger).register_site(site, public)
-    out.print(f"[green]registered[/] {site}, fingerprint {pki.fingerprint(public)}")
-
-
-@app.command("serve")
-def serve_command(hub: HubArgument) -> None:
-    """Run the hub until stopped: Flower's SuperLink behind our door, and the studies in the queue."""
-    logging.getLogger().setLevel(logging.INFO)
-    place = Hub(hub)
-    talk.print(f"hub {place.file.name} on {place.file.host}:{place.file.port}; stop with Ctrl-C")
-    serve(place, stop_on_signals())
-
-
-@app.command()
-def stop(hub: HubArgument) -> None:
-    """Stop the running hub. Studies go on where they were when it is served again."""
-    place = Hub(hub)
-    stop_holder(place.lock, str(hub))
-    talk.print("stopped")
-
-
-@app.command("run")
+@app.command("run", rich_help_panel=STUDIES)
 def run_command(
     hub: HubArgument,
     study: StudyArgument,
@@ -90,8 +31,8 @@ def run_command(
     """Queue a study on the running hub and watch it. A stopped or failed study goes on after its last round."""
     place, wanted = Hub(hub), read_study(study)
     ledger = Ledger(place.ledger)
-    if not ledger.site_keys():
-        raise Problem(str(hub), "no site is registered", remedy=f"polyward-hub register {hub} SITE node.pub")
+    if not Roster(ledger).keys():
+        raise Problem(str(hub), "no site has joined", remedy=f"polyward-hub invite {hub} SITE")
     digest = ledger.queue(wanted)
     talk.print(f"study {wanted.id}  digest {digest}")
     if holder(place.lock) is None:
@@ -100,41 +41,26 @@ def run_command(
         raise typer.Exit(2)
 
 
-@app.command()
-def end(hub: HubArgument, study: StudyArgument) -> None:
+@app.command(rich_help_panel=STUDIES)
+def end(
+    hub: HubArgument,
+    study: StudyArgument,
+    now: Annotated[bool, typer.Option("--now", help="also ask the sites to end their work on it at once")] = False,
+) -> None:
     """Stop a running or queued study after its current round; `run` goes on with it."""
     ledger = Ledger(Hub(hub).ledger)
     digest = read_study(study).digest()
     if digest not in ledger.studies_in("running", "queued"):
         raise Problem(str(study), "is neither running nor queued here")
     ledger.set_state(digest, "stopped")
+    if now:
+        roster = Roster(ledger)
+        for site in ledger.members(digest):
+            roster.order(site, "cancel", digest)
     talk.print("stopping after the current round")
 
 
-@app.command()
-def status(hub: HubArgument) -> None:
-    """Show the hub's sites and studies."""
-    place = Hub(hub)
-    pid = holder(place.lock)
-    ledger = Ledger(place.ledger)
-    out.print(f"[bold]{place.file.name}[/] {f'serving (process {pid})' if pid else 'not serving'}")
-    for name, public in ledger.site_keys().items():
-        out.print(f"site {name}: key {pki.fingerprint(public)}")
-    table = Table("study", "state", "rounds", "sites", "encoder")
-    for digest in ledger.studies_in("queued", "running", "finished", "stopped", "failed"):
-        study, last = ledger.study(digest), ledger.last_round(digest)
-        state, reason = ledger.study_state(digest)
-        table.add_row(
-            f"{study.id} {digest[:8]}",
-            f"{state} {reason}".strip(),
-            f"{last.number if last else 0}/{study.rounds}",
-            str(len(ledger.members(digest))),
-            last.encoder[:16] if last else "",
-        )
-    out.print(table)
-
-
-@app.command("gains")
+@app.command("gains", rich_help_panel=STUDIES)
 def gains_command(hub: HubArgument, study: StudyArgument) -> None:
     """Show what federation gave every site and task, against training alone."""
     wanted = read_study(study)
@@ -150,7 +76,7 @@ def gains_command(hub: HubArgument, study: StudyArgument) -> None:
     out.print(f"federated better in {better} of {len(rows)}; one study, one seed: other patients may say otherwise")
 
 
-@app.command("import")
+@app.command("import", rich_help_panel=STUDIES)
 def import_command(
     hub: HubArgument,
     encoder: Annotated[Path, typer.Argument(help="a safetensors file of `encoder.` arrays")],
@@ -196,7 +122,3 @@ def sentence(event: Event) -> str:
             return f"{where} encoder {event.detail[:16]}"
         case _:
             return f"{where} {event.what} {event.detail}".rstrip()
-
-
-def main() -> None:
-    run_app(app)

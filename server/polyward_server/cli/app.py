@@ -1,0 +1,18 @@
+"""What all modules of the command line share: the application and its arguments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from polyward_shared.commands import new_app
+
+HubArgument = Annotated[Path, typer.Argument(help="the hub's folder", metavar="HUB")]
+StudyArgument = Annotated[Path, typer.Argument(help="the study's file, study.toml", metavar="STUDY")]
+
+# the panels of --help, in the order in which a coordinator needs them
+HUB, SITES, STUDIES, HISTORY = "the hub", "sites", "studies", "trust the record"
+
+app = new_app("The hub: asks hospitals for updates of one shared encoder, folds them, and remembers every round.")

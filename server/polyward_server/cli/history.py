@@ -1,0 +1,33 @@
+"""`polyward-hub`: whether the record can be trusted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from polyward_server.cli.app import HISTORY, HubArgument, app
+from polyward_server.history import check_checkpoints, check_receipts, check_record
+from polyward_server.hub import Hub
+from polyward_server.ledger import Ledger
+from polyward_server.roster import Roster
+from polyward_shared.commands import out
+
+
+@app.command(rich_help_panel=HISTORY)
+def verify(
+    hub: HubArgument,
+    sent: Annotated[Path | None, typer.Option(help="a site's record sent.jsonl, to compare with ours")] = None,
+    receipts: Annotated[Path | None, typer.Option(help="a site's checkpoints.jsonl: what we have signed")] = None,
+    site: Annotated[str, typer.Option(help="whose they are")] = "",
+) -> None:
+    """Check the hub's history against what sites have signed and what it signed for them."""
+    place = Hub(hub)
+    ledger = Ledger(place.ledger)
+    roster = Roster(ledger)
+    out.print(f"{check_checkpoints(ledger, roster)} signed checkpoints of sites agree with this history")
+    if sent is not None:
+        out.print(f"{check_record(ledger, roster, site, sent)} of its updates are in {sent} as they are here")
+    if receipts is not None:
+        out.print(f"{check_receipts(ledger, place.ca, receipts)} receipts in {receipts} agree with this history")

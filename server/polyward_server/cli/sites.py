@@ -1,0 +1,154 @@
+"""`polyward-hub`: who takes part."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from polyward_server.cli.app import SITES, HubArgument, app
+from polyward_server.enrolment import invite
+from polyward_server.hub import Hub
+from polyward_server.ledger import Ledger
+from polyward_server.roster import Asked, Roster
+from polyward_shared import pki
+from polyward_shared.commands import out, talk
+from polyward_shared.invitation import ends, written
+from polyward_shared.problems import Problem
+from polyward_shared.reading import Frozen, validated
+from polyward_shared.study import Name
+from polyward_shared.supervise import holder
+
+SiteName = Annotated[str, typer.Argument(help="the site's name", metavar="SITE")]
+
+
+class Named(Frozen):
+    """A site's name follows the same rule as in its own file."""
+
+    site: Name
+
+
+@app.command("invite", rich_help_panel=SITES)
+def invite_command(
+    hub: HubArgument,
+    site: SiteName,
+    hours: Annotated[float, typer.Option(help="how long it is good", min=0.01, max=24 * 90)] = 72.0,
+    output: Annotated[Path | None, typer.Option(help="write it to this new file, readable by you alone")] = None,
+    pre_approved: Annotated[
+        bool, typer.Option(help="whoever holds it gets the certificate at once, without comparing fingerprints")
+    ] = False,
+) -> None:
+    """Make an invitation for a site, good once. Send it as you would send a password. Works while the hub runs."""
+    validated({"site": site}, Named, where="polyward-hub invite")
+    place = Hub(hub)
+    roster = _roster(place)
+    if output is not None and output.exists():
+        raise Problem(str(output), "exists already", remedy="choose another name")
+    invitation = invite(place, roster, site, hours=hours, approved=pre_approved)
+    keys = roster.keys()
+    if site in keys:
+        talk.print(f"[yellow]{site} takes part already[/]; a new key will take the place of its present one")
+    if output is None:
+        print(written(invitation))
+    else:
+        pki.write_secret(output, written(invitation).encode() + b"\n")
+        talk.print(f"invitation for {site} in {output}")
+    talk.print(f"good once, until {ends(invitation):%Y-%m-%d %H:%M} UTC; at the site: polyward-node enrol FILE")
+    if holder(place.lock) is None:
+        talk.print(f"[yellow]the hub is not running[/]: polyward-hub serve {hub}")
+
+
+@app.command("sites", rich_help_panel=SITES)
+def sites_command(hub: HubArgument) -> None:
+    """Show every site: what it does, its certificate, its last contact and its software."""
+    roster = _roster(Hub(hub))
+    table = Table("site", "state", "work", "certificate", "last contact", "software")
+    contacts, keys = roster.contacts(), roster.keys()
+    for asked in roster.waiting(approved=False):
+        table.add_row(asked.site, "[yellow]asks to join[/]", "", "", "", "")
+    for name in keys:
+        contact, issued = contacts.get(name), roster.newest(name)
+        here = contact is not None and contact.connected
+        state = str(contact.status.get("state", "here")) if contact is not None and here else "away"
+        table.add_row(
+            name,
+            f"[green]{state}[/]" if here else state,
+            _work(contact.status.get("work", {})) if contact and here else "",
+            f"{(issued.expires - time.time()) / 86400:.1f} days" if issued else "none",
+            _ago(contact.at) if contact else "never",
+            contact.software if contact else "",
+        )
+    for name, when in roster.revoked().items():
+        table.add_row(name, "[red]revoked[/]", "", "", when[:16].replace("T", " "), "")
+    out.print(table)
+
+
+@app.command(rich_help_panel=SITES)
+def approve(
+    hub: HubArgument,
+    site: SiteName,
+    fingerprint: Annotated[
+        str | None, typer.Option(help="as the site read it out; without it you are shown it and asked")
+    ] = None,
+) -> None:
+    """Let a site in that has used its invitation, after comparing its fingerprint by telephone."""
+    roster = _roster(Hub(hub))
+    asked = _waiting(roster, site)
+    shown = _fingerprint(asked)
+    if fingerprint is None:
+        out.print(f"[bold]{site}[/] asks with a key of this fingerprint:\n\n    [bold]{shown}[/]\n", highlight=False)
+        if not typer.confirm("does the site read out the same?"):
+            raise Problem(site, "was not approved", remedy=f"polyward-hub reject {hub} {site} ends its request")
+    elif "".join(fingerprint.split()).lower() != shown.replace(" ", ""):
+        raise Problem(
+            site, f"asks with a key of the fingerprint {shown}", expected=fingerprint, remedy="do not approve"
+        )
+    roster.decide(asked.token, approve=True)
+    out.print(f"[green]approved[/] {site}")
+
+
+@app.command(rich_help_panel=SITES)
+def reject(hub: HubArgument, site: SiteName) -> None:
+    """Turn a request down. The invitation is good no more."""
+    roster = _roster(Hub(hub))
+    roster.decide(_waiting(roster, site).token, approve=False)
+    out.print(f"rejected {site}")
+
+
+@app.command(rich_help_panel=SITES)
+def revoke(hub: HubArgument, site: SiteName) -> None:
+    """Put a site out at once: its certificate, its key and its open connections. What it contributed stays."""
+    _roster(Hub(hub)).revoke(site)
+    out.print(f"[red]revoked[/] {site}; a new invitation and a new key bring it back")
+
+
+def _roster(hub: Hub) -> Roster:
+    return Roster(Ledger(hub.ledger))
+
+
+def _waiting(roster: Roster, site: str) -> Asked:
+    for asked in roster.waiting(approved=False):
+        if asked.site == site:
+            return asked
+    raise Problem(site, "has no request that waits for approval", remedy="polyward-hub sites HUB shows who asks")
+
+
+def _fingerprint(asked: Asked) -> str:
+    return pki.fingerprint(pki.public_key_pem(pki.read_request(asked.request.encode())[1]))
+
+
+def _ago(at: float) -> str:
+    seconds = max(0, int(time.time() - at))
+    for size, word in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {word} ago"
+    return f"{seconds} seconds ago"
+
+
+def _work(work: dict[str, object]) -> str:
+    if not work.get("study"):
+        return ""
+    return f"round {work['round']}: {work['phase']} {work['done']}/{work['of']}"

@@ -1,0 +1,63 @@
+"""A gate's status as a record for the ledger: pure functions, which take nothing on trust."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from polyward_shared.problems import Code
+from polyward_shared.protos import control_pb2 as pb
+
+MODEL = re.compile(r"[A-Za-z0-9 ._()/\-]{0,60}")
+DIGEST = re.compile(r"[0-9a-f]{64}|")
+MOST_GPUS = 16
+
+
+def status_record(status: pb.Status) -> dict[str, Any] | None:
+    """The status in JSON's own kinds; None when something in it is no such thing."""
+    machine, work = status.machine, status.work
+    parts = [machine.cpu, *(gpu.busy for gpu in machine.gpus)]
+    sound = (
+        all(math.isfinite(part) and 0 <= part <= 1 for part in parts)
+        and len(machine.gpus) <= MOST_GPUS
+        and all(MODEL.fullmatch(gpu.model) for gpu in machine.gpus)
+        and DIGEST.fullmatch(work.study)
+        and set(status.refusals) <= set(Code)
+        and status.state in pb.State.values()
+        and work.phase in pb.Phase.values()
+    )
+    if not sound:
+        return None
+    return {
+        "state": pb.State.Name(status.state).lower(),
+        "work": {
+            "study": work.study,
+            "round": work.round,
+            "phase": pb.Phase.Name(work.phase).lower(),
+            "done": work.done,
+            "of": work.of,
+        },
+        "machine": {
+            "cpu": round(machine.cpu, 2),
+            "memory_used": machine.memory_used,
+            "memory_total": machine.memory_total,
+            "disk_free": machine.disk_free,
+            "gpus": [
+                {
+                    "model": g.model,
+                    "memory_used": g.memory_used,
+                    "memory_total": g.memory_total,
+                    "busy": round(g.busy, 2),
+                }
+                for g in machine.gpus
+            ],
+        },
+        "refusals": dict(sorted(status.refusals.items())),
+    }
+
+
+def progressed(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether the work at hand has come further since the status before."""
+    return bool(now["state"] == "working" and now["work"] != before.get("work"))

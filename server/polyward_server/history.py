@@ -1,0 +1,101 @@
+"""Checking the hub's history against what was signed: by sites for it, and by it for sites."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from polyward_server.ledger import Ledger
+from polyward_server.roster import Roster
+from polyward_shared.chain import GENESIS, read_chain
+from polyward_shared.checkpoints import Checkpoint, Receipt, head_after
+from polyward_shared.pki import is_signed, is_signed_by_server, public_from_pem, read_certificate
+from polyward_shared.problems import Problem
+
+REWRITTEN = "keep everything as it is, and compare the ledger with a backup and with what sites hold"
+
+
+def check_checkpoints(ledger: Ledger, roster: Roster) -> int:
+    """How many statements of sites are sound and agree with the history. Raises `Problem` at the first that does not.
+
+    Each must bear its site's signature; of one site, none may contradict another; and the hub's history must still
+    begin as the hub said when it answered.
+    """
+    heads = _heads(ledger)
+    seen: dict[tuple[str, int], str] = {}
+    for receipt, signature, public_key in roster.checkpoints():
+        where = f"the checkpoint of {receipt.site} at {receipt.at}"
+        stated = Checkpoint(**receipt.model_dump(include={"site", "count", "hash", "at"}))
+        if not is_signed(public_from_pem(public_key.encode()), stated.statement(), signature):
+            raise Problem(where, "does not bear the site's signature", remedy=REWRITTEN)
+        if seen.setdefault((receipt.site, receipt.count), receipt.hash) != receipt.hash:
+            raise Problem(where, "contradicts an earlier one: the site rewrote its record", remedy="ask the site")
+        _check_head(heads, receipt, where)
+    return sum(1 for _ in roster.checkpoints())
+
+
+def check_record(ledger: Ledger, roster: Roster, site: str, sent: Path) -> int:
+    """How many updates that this hub accepted from a site are in the site's own record. Raises `Problem`."""
+    entries = list(read_chain(sent))
+    hashes = [GENESIS, *(entry["hash"] for entry in entries)]
+    for receipt, _, _ in roster.checkpoints():
+        if receipt.site == site and (receipt.count >= len(hashes) or hashes[receipt.count] != receipt.hash):
+            raise Problem(str(sent), f"is not the record that {site} signed on {receipt.at}", remedy="ask the site")
+    told = {(entry.get("study"), entry.get("round"), entry.get("sha256")) for entry in entries}
+    accepted = [
+        (study, number, given.sha256)
+        for study in ledger.studies_in("queued", "running", "finished", "stopped", "failed")
+        for number, all_given in ledger.contributions(study).items()
+        for given in all_given
+        if given.site == site
+    ]
+    for study, number, digest in accepted:
+        if (study, number, digest) not in told:
+            raise Problem(
+                str(sent),
+                f"does not hold the update of round {number} of study {study[:12]} that this hub accepted from {site}",
+                remedy="one of the two records is wrong; keep both",
+            )
+    return len(accepted)
+
+
+def check_receipts(ledger: Ledger, authority: Path, receipts: Path) -> int:
+    """How many receipts in a site's file are ours and agree with the history. Raises `Problem`."""
+    heads, count = _heads(ledger), 0
+    for number, (receipt, signed) in enumerate(_receipts(authority, receipts), start=1):
+        where = f"{receipts}, line {number}"
+        if not signed:
+            raise Problem(where, "does not bear this hub's signature", remedy="ask the site for the file as it is")
+        _check_head(heads, receipt, where)
+        count += 1
+    return count
+
+
+def _receipts(authority: Path, path: Path) -> Iterator[tuple[Receipt, bool]]:
+    ours = read_certificate(authority)
+    for line in path.read_bytes().splitlines():
+        try:
+            data = json.loads(line)
+            receipt = Receipt.model_validate(data["receipt"])
+            certificate, signature = str(data["certificate"]).encode(), bytes.fromhex(data["signature"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise Problem(str(path), "holds a line that is no receipt of this hub", remedy="ask the site") from None
+        yield receipt, is_signed_by_server(certificate, ours, receipt.statement(), signature)
+
+
+def _heads(ledger: Ledger) -> list[str]:
+    """The head of the history after each number of rounds."""
+    heads = [GENESIS]
+    for row in ledger.history():
+        heads.append(head_after([row], heads[-1]))
+    return heads
+
+
+def _check_head(heads: list[str], receipt: Receipt, where: str) -> None:
+    if receipt.rounds >= len(heads) or heads[receipt.rounds] != receipt.head:
+        raise Problem(
+            where,
+            f"says that {receipt.rounds} rounds were committed, with another history than this ledger has",
+            remedy=REWRITTEN,
+        )
