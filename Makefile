@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# on tiny tensors more threads cost more than they give
+# on tiny tensors more threads cost more than they give; processes do not
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q
 INSTALLED := $(VENV)/.installed
 
@@ -19,7 +19,7 @@ check: $(INSTALLED)  ## lint, types, import rules, fast tests
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -n auto -m "not slow"
 
 recipes: $(INSTALLED)  ## two rounds of every recipe on generated images, and a look at what they left (about five minutes)
 	$(BIN)/polyward-sim recipes --try

@@ -74,7 +74,7 @@ def read_approval(folder: Path, digest: str) -> Approval | None:
         data = json.loads(text)
         study = validated(data["study"], Study, where=str(path))
         approval = Approval(study, tuple(data["tasks"]), Schema.from_json(data["schema"]))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise Problem(str(path), "is damaged", remedy="approve the study again") from None
     if study.digest() != digest:
         raise Problem(

@@ -62,7 +62,7 @@ REFUSALS = {
     ),
     "name": ("this invitation is for a site of another name", "use it in the folder of that site"),
     "rejected": ("the coordinator has rejected this request", "ask the coordinator why"),
-    "revoked": ("this node's key was revoked", "move gate/node.key in the site's folder away and enrol again"),
+    "revoked": ("this node's key was revoked", "move state/gate/node.key in the site's folder away and enrol again"),
     "malformed": ("the hub did not understand the request", "use the same version of polyward at both ends"),
 }
 
@@ -106,6 +106,7 @@ def prepare(invitation: Invitation, folder: Path) -> Site:
     if not site.ca.exists() or site.ca.read_bytes() != authority:
         write_whole(site.ca, authority)
     if not site.key.exists():
+        (site.gate / "node.csr").unlink(missing_ok=True)  # of a key that was moved away
         pki.write_secret(site.key, pki.key_to_pem(pki.new_key()))
     return site
 

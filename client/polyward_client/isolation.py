@@ -5,6 +5,8 @@ It imports nothing but the standard library, for a process that has threads cann
 
 - network: the trainer's namespace has no interface. Unix sockets in the file system work across namespaces.
 - mounts: folders that are hidden are empty, and folders that are read-only stay so, at every path that leads to them.
+  Nor can a process that was broken into change what people decided, the programs, or the home of who runs it: the file
+  systems that hold these are read-only but for the few folders of its own.
 - users: in a namespace of its own, a process cannot look through /proc into those of others, whoever runs them.
 
 Where the kernel refuses, it is enough that the machine already is so, as in a container without a network or under our
@@ -14,6 +16,7 @@ systemd units with two users; otherwise the command does not start. Without a co
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import resource
@@ -46,7 +49,8 @@ REMEDY = (
 class Plan:
     """What a process may see and take. Paths are absolute and without links.
 
-    `keep` are paths that stay as they are below hidden or read-only ones.
+    `keep` are paths that stay as they are below hidden or read-only ones. Of the file systems that hold a part of
+    `guarded`, or a folder above it, nothing can be written but what is below `writable`.
     """
 
     part: str
@@ -55,6 +59,8 @@ class Plan:
     hide: tuple[str, ...]
     read_only: tuple[str, ...]
     keep: tuple[str, ...]
+    guarded: tuple[str, ...] = ()
+    writable: tuple[str, ...] = ()
     memory_bytes: int | None = None
     nice: int = 0
 
@@ -146,6 +152,7 @@ def _apply(plan: Plan, *, own_users: bool) -> None:
         Path("/proc/self/gid_map").write_text(f"{group} {group} 1", encoding="utf-8")
     _mount("none", "/", "", RECURSIVE | PRIVATE)
     arrange(plan)
+    _guard(plan)
     os.chdir(here)  # the same path in the new arrangement: from the old folder, what lies above is still in view
 
 
@@ -237,13 +244,43 @@ def _protect(place: str, keep: Sequence[str]) -> None:
     held = _held(keep)
     _mount(place, place, "", BIND | RECURSIVE)
     for point in {mount.point for mount in read_mounts() if _within(mount.point, place)}:
-        found = os.statvfs(point).f_flag
-        flags = sum(flag for bit, flag in SAME_FLAGS.items() if found & bit)  # a user namespace may not relax them
-        if not flags & (NO_ATIME | REL_ATIME):
-            flags |= STRICT_ATIME
-        _mount("none", point, "", REMOUNT | BIND | READ_ONLY | flags)
+        _make_read_only(point)
     for path, descriptor in held:
         _put_back(path, descriptor)
+
+
+def _guard(plan: Plan) -> None:
+    """Leaves nothing of the guarded file systems writable but the plan's folders, wherever else they are mounted."""
+    for path, descriptor in _held(plan.writable):
+        _put_back(path, descriptor)  # a mount of its own, which stays as it is
+    mounts = read_mounts()
+    guarded = _out_of_hand(plan)
+    # whoever can rename a folder above can put another in its place
+    devices = {mount.device for mount in mounts for path in guarded if _within(path, mount.point)}
+    for point in {mount.point for mount in mounts if mount.device in devices}:
+        if not any(_within(point, folder) for folder in plan.writable):
+            try:
+                _make_read_only(point)
+            except OSError as error:
+                if error.errno not in {errno.ENOENT, errno.EINVAL}:  # such a mount lies under another one
+                    raise
+    for path in guarded:
+        if not os.statvfs(path).f_flag & os.ST_RDONLY:
+            raise OSError(errno.EPERM, "it could still be written to", path)
+
+
+def _out_of_hand(plan: Plan) -> list[str]:
+    """What is guarded, as far as it is there and not among the part's own."""
+    own = plan.writable
+    return [path for path in plan.guarded if os.path.exists(path) and not any(_within(path, place) for place in own)]
+
+
+def _make_read_only(point: str) -> None:
+    found = os.statvfs(point).f_flag
+    flags = sum(flag for bit, flag in SAME_FLAGS.items() if found & bit)  # a user namespace may not relax them
+    if not flags & (NO_ATIME | REL_ATIME):
+        flags |= STRICT_ATIME
+    _mount("none", point, "", REMOUNT | BIND | READ_ONLY | flags)
 
 
 def _held(keep: Sequence[str]) -> list[tuple[str, int]]:
@@ -263,6 +300,7 @@ def _is_already_so(plan: Plan) -> bool:
         (plan.network or not _networks())
         and all(_is_out_of_reach(path) for path in plan.hide if path != SYSTEM_SOCKETS)
         and all(os.path.isdir(path) and os.statvfs(path).f_flag & os.ST_RDONLY for path in plan.read_only)
+        and not any(os.access(path, os.W_OK) for path in _out_of_hand(plan))
     )
 
 

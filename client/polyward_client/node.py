@@ -14,6 +14,8 @@ from polyward_shared.pki import read_key
 from polyward_shared.problems import Problem
 from polyward_shared.supervise import only_one, stop_on_signals, supervise
 
+BATCH_SECONDS = 15.0  # for the trainer to end its batch when told to stop; `stop` and systemd wait a little longer
+
 log = logging.getLogger("polyward.node")
 
 WITHOUT_ISOLATION = (
@@ -38,7 +40,7 @@ def run_node(site: Site) -> None:
         try_isolation(site, starts)
     else:
         log.warning(WITHOUT_ISOLATION, site.name)
-    supervise([child_of(site, start) for start in starts], stop)
+    supervise([child_of(site, start) for start in starts], stop, patience=BATCH_SECONDS)
 
 
 def try_isolation(site: Site, starts: list[Start]) -> None:

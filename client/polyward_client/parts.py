@@ -151,6 +151,9 @@ def plan_of(site: Site, part: Part) -> Plan:
     keep = {state, _real(site.path), _real(site.ca), *(_real(Path(path)) for path in PROGRAM)}
     named = [os.path.expandvars(name) for name in (site.file.vault.key, site.file.vault.passphrase) if name]
     vault_keys = {_real(site.path.parent / name) for name in named}
+    # a part that was broken into must not approve a study, change the policy, or leave a program for others to run
+    guarded = (_real(site.path), _real(site.approved), *map(os.path.realpath, (*PROGRAM, os.path.expanduser("~"))))
+    writable = tuple(_real(folder) for folder in (site.gate if part == "gate" else site.trainer, site.port, site.logs))
     if part == "gate":
         data = {root, _real(site.manifest), _real(site.trainer), *vault_keys}
         return Plan(
@@ -160,6 +163,8 @@ def plan_of(site: Site, part: Part) -> Plan:
             hide=(*sorted(path for path in data if os.path.exists(path)), SYSTEM_SOCKETS),
             read_only=(),
             keep=tuple(sorted((keep - data) | set(RESOLVERS))),
+            guarded=guarded,
+            writable=writable,
         )
     keep |= {path for path in vault_keys | {root} if path.startswith(f"{SYSTEM_SOCKETS}/")}
     gigabytes = limits.memory_gigabytes
@@ -170,6 +175,8 @@ def plan_of(site: Site, part: Part) -> Plan:
         hide=(_real(site.gate), SYSTEM_SOCKETS),
         read_only=(root,),
         keep=tuple(sorted(keep)),
+        guarded=guarded,
+        writable=writable,
         memory_bytes=None if gigabytes is None else round(gigabytes * 2**30),
         nice=limits.nice,
     )
@@ -193,8 +200,10 @@ def start_of(site: Site, part: Part, user: User | None = None) -> Start:
     """The part's command, isolated first."""
     threads = str(site.file.device.threads) if part == "trainer" else "1"
     environment = dict.fromkeys(ONE_THREAD, threads)
+    own = str(site.gate if part == "gate" else site.trainer)
+    environment["TMPDIR"] = own  # all else is read-only
     if user is not None:
-        environment["HOME"] = str(site.gate if part == "gate" else site.trainer)  # where libraries may keep their own
+        environment["HOME"] = own  # where libraries may keep their own
     return Start(part, [*trial_of(site, part), *command_of(site, part)], environment, user)
 
 

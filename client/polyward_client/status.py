@@ -6,6 +6,7 @@ import json
 import os
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 from polyward_client.port.interface import Progress
@@ -17,8 +18,8 @@ _lock = threading.Lock()  # the gate's threads write it
 def write_status(
     site: Site, *, link: str | None = None, control: bool | None = None, progress: Progress | None = None
 ) -> None:
-    """Updates the parts that are given; the file is always whole."""
-    with _lock:
+    """Updates the parts that are given; the file is always whole. One that cannot be written is done without."""
+    with _lock, suppress(OSError):  # on a full disk the gate goes on: it still has to refuse orders
         status = read_status(site)
         if link is not None:
             status["link"] = str(link)

@@ -62,8 +62,8 @@ def sign_approved(roster: Roster, authority: Authority) -> list[str]:
             roster.decide(asked.token, approve=False)
             continue
         try:
-            roster.issue(asked.site, authority.certify(asked.site, key))
-        except Problem as problem:  # another site's key
+            roster.issue(asked.site, authority.certify(asked.site, key), invitation=asked.token)
+        except Problem as problem:  # another site's key, or taken back this very moment
             log.error("%s", problem)
             roster.decide(asked.token, approve=False)
             continue

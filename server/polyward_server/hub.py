@@ -9,10 +9,12 @@ from __future__ import annotations
 import ipaddress
 import json
 import logging
+import os
 import secrets
 import socket
 import threading
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,6 +22,7 @@ from pydantic import Field
 
 from polyward_server.flower.superlink import ALLOCATOR, SuperLinkConfig
 from polyward_shared import pki
+from polyward_shared.chain import sync_folder
 from polyward_shared.invitation import Address
 from polyward_shared.problems import Problem
 from polyward_shared.reading import Frozen, read_toml, validated
@@ -120,11 +123,32 @@ def init(
 def serve(hub: Hub, stop: threading.Event) -> None:
     """Runs the hub until `stop` is set. Raises `Problem` when it runs already."""
     lock = only_one(hub.lock, str(hub.folder))  # held until this process ends
+    renew_certificate(hub)
     log.info("hub %s on %s:%d (process lock %d)", hub.file.name, hub.file.host, hub.file.port, lock)
     superlink = Child("superlink", _superlink_command(hub), hub.folder, ALLOCATOR)
     runner = Child("runner", module("polyward_server.runner", str(hub.folder)), hub.folder, ALLOCATOR)
     control = Child("control", module("polyward_server.control", str(hub.folder)), hub.folder, ALLOCATOR)
     supervise([superlink, runner, control], stop)
+
+
+def renew_certificate(hub: Hub) -> None:
+    """A new server certificate, for the same key and hosts, once half of the present one's life has passed.
+
+    Sites trust the hub's authority, so they notice nothing. It takes a start of the hub in the half year after that.
+    """
+    present = pki.read_certificate(hub.certificate)
+    if datetime.now(UTC) < pki.half_life(present):
+        return
+    key, authority = pki.read_key(hub.ca_key), pki.read_certificate(hub.ca)
+    new = pki.new_server_certificate(pki.hosts_of(present), pki.read_key(hub.key), key, authority)
+    draft = hub.certificate.with_suffix(".draft")
+    with draft.open("wb") as file:
+        file.write(pki.certificate_to_pem(new))
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(draft, hub.certificate)
+    sync_folder(hub.folder)
+    log.info("the hub's certificate is renewed; good until %s", new.not_valid_after_utc.isoformat(timespec="minutes"))
 
 
 def free_port() -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from polyward_shared.problems import Problem
 from polyward_shared.reading import validated
 from polyward_shared.study import Study
 
-VERSION = 4  # of the tables; a file of another version is refused
+VERSION = 5  # of the tables; a file of another version is refused
 
 
 Watcher = Callable[[Event], None]
@@ -157,6 +157,7 @@ class Ledger:
     ) -> None:
         """One transaction. Raises `sqlalchemy.exc.IntegrityError` if the round was committed before."""
         with self._engine.begin() as db:
+            newest = db.execute(sa.select(sa.func.max(rounds.c.committed))).scalar() or ""
             db.execute(
                 rounds.insert().values(
                     study=study,
@@ -164,7 +165,7 @@ class Ledger:
                     state=committed.state,
                     encoder=committed.encoder,
                     seconds=committed.seconds,
-                    committed=_now(),
+                    committed=_after(newest),
                     memory=committed.memory,
                     variants=json.dumps(committed.variants, sort_keys=True),
                     **asdict(committed.signals),
@@ -293,6 +294,13 @@ def _durable(connection: Any, _: Any) -> None:
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.execute("PRAGMA busy_timeout=10000")
     cursor.close()
+
+
+def _after(newest: str) -> str:
+    """Now, or just after `newest`: receipts are signed for the order of rounds, and a clock may be set back."""
+    if newest < (now := _now()):
+        return now
+    return (datetime.fromisoformat(newest) + timedelta(milliseconds=1)).isoformat(timespec="milliseconds")
 
 
 def _now() -> str:

@@ -89,8 +89,10 @@ class Reception:
         if not self._roster.use(asked.token, asked.request):
             return 403, {"refused": "used"}
         issued = self._roster.newest(name, public_key_pem(key))
-        if issued is not None:
+        if issued is not None and issued.expires > time.time():
             return 200, {"state": "issued", "certificate": issued.pem}
+        if invitation.served:
+            return 403, {"refused": "expired"}
         return 200, {"state": "approved" if invitation.approved else "pending"}
 
 

@@ -34,6 +34,7 @@ class Asked:
     approved: bool
     request: str
     rejected: str
+    served: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,7 @@ class Roster:
             unused = (invitations.c.site == site) & (invitations.c.request == "")
             db.execute(sa.delete(invitations).where(unused))
             values = {"token": hashed(token), "site": site, "expires": expires, "approved": approved, "made": _now()}
-            db.execute(invitations.insert().values(**values, request="", rejected=""))
+            db.execute(invitations.insert().values(**values, request="", rejected="", served=""))
 
     def asked(self, token: str) -> Asked | None:
         """The invitation with this token, if there is one."""
@@ -130,14 +131,11 @@ class Roster:
 
     def waiting(self, *, approved: bool) -> list[Asked]:
         """Invitations that were used, not rejected, and have no certificate yet, oldest first."""
-        given = sa.select(certificates.c.serial).where(
-            certificates.c.site == invitations.c.site, certificates.c.issued >= invitations.c.made
-        )
         query = sa.select(invitations).where(
             invitations.c.request != "",
             invitations.c.rejected == "",
             invitations.c.approved == approved,
-            ~sa.exists(given),
+            invitations.c.served == "",
         )
         with self._engine.connect() as db:
             return [_asked(row) for row in db.execute(query.order_by(invitations.c.made))]
@@ -150,13 +148,19 @@ class Roster:
 
     # --- certificates
 
-    def issue(self, site: str, certificate: x509.Certificate) -> None:
-        """Keeps a new certificate and, with it, the site's key: a new key takes the place of the one before."""
+    def issue(self, site: str, certificate: x509.Certificate, *, invitation: str = "", holder: str = "") -> None:
+        """Keeps a new certificate and, with it, the site's key: a new key takes the place of the one before.
+
+        It was asked for with an invitation (the hash of its token), or by the `holder` of the site's key (PEM). Raises
+        `Problem` if that is good no more: a site that was put out meanwhile stays out.
+        """
         key = certificate.public_key()
         if not isinstance(key, ec.EllipticCurvePublicKey):
             raise TypeError("the authority signs elliptic-curve keys alone")
         public = public_key_pem(key)
         with self._engine.begin() as db:
+            if not _is_entitled(db, site, invitation, holder):
+                raise Problem(site, "was put out, or has another key now", remedy="invite the site anew")
             _register(db, site, public, replace=True)
             db.execute(
                 certificates.insert().values(
@@ -297,6 +301,18 @@ def hashed(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
+def _is_entitled(db: sa.Connection, site: str, invitation: str, holder: str) -> bool:
+    """Whether a certificate may be given. The look begins with a write, so no revocation gets in between."""
+    if invitation:
+        good = (invitations.c.token == invitation) & invitations.c.approved & (invitations.c.rejected == "")
+        return bool(db.execute(invitations.update().where(good).values(served=_now())).rowcount)
+    db.execute(sites.update().where(sites.c.name == site).values(name=site))
+    row = db.execute(sa.select(sites).where(sites.c.name == site)).first()
+    if row is None:
+        return not holder
+    return not row.revoked and holder in {"", row.public_key}
+
+
 def _register(db: sa.Connection, name: str, public_key: str, *, replace: bool = False) -> None:
     taken = db.execute(sa.select(sites).where(sites.c.public_key == public_key, sites.c.name != name)).first()
     if taken is not None:
@@ -313,7 +329,7 @@ def _register(db: sa.Connection, name: str, public_key: str, *, replace: bool = 
 
 
 def _asked(row: sa.Row[Any]) -> Asked:
-    return Asked(row.token, row.site, row.expires, row.approved, row.request, row.rejected)
+    return Asked(row.token, row.site, row.expires, row.approved, row.request, row.rejected, row.served)
 
 
 def _issued(row: sa.Row[Any]) -> Issued:

@@ -32,6 +32,7 @@ invitations = sa.Table(
     sa.Column("approved", sa.Boolean, nullable=False),  # beforehand, or by a person who compared fingerprints
     sa.Column("request", sa.Text, nullable=False, default=""),  # of the key that used it first; no other may
     sa.Column("rejected", sa.String(32), nullable=False, default=""),
+    sa.Column("served", sa.String(32), nullable=False, default=""),  # when its certificate was given
     sa.Column("made", sa.String(32), nullable=False),
 )
 certificates = sa.Table(

@@ -28,7 +28,7 @@ class Chain:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        _drop_torn_line(path)
+        drop_torn_line(path)
         self._lock = threading.Lock()
         self._count, self._last = 0, GENESIS
         for entry in read_chain(path):
@@ -50,7 +50,7 @@ class Chain:
             try:
                 if fresh:
                     share_with_group(descriptor, self.path.parent)
-                _write_whole(descriptor, _line(entry))
+                append_line(descriptor, _line(entry))
             finally:
                 os.close(descriptor)
             if fresh:
@@ -114,7 +114,7 @@ def _line(entry: dict[str, Any]) -> bytes:
     return (json.dumps(entry, separators=(",", ":")) + "\n").encode()
 
 
-def _write_whole(descriptor: int, line: bytes) -> None:
+def append_line(descriptor: int, line: bytes) -> None:
     """Appends the line and forces it to the disk; a line that does not fit there leaves nothing behind."""
     size = os.fstat(descriptor).st_size
     try:
@@ -130,8 +130,8 @@ def _hash(entry: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(entry, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _drop_torn_line(path: Path) -> None:
-    """A crash inside `append` can leave half a line; it was never acknowledged, so it goes."""
+def drop_torn_line(path: Path) -> None:
+    """A crash inside `append_line` can leave half a line; it was never acknowledged, so it goes."""
     if not path.exists():
         return
     with path.open("rb+") as file:

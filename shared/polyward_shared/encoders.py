@@ -103,8 +103,8 @@ class Custom(_Encoder):
 
 
 def _kind(value: Any) -> str:
-    """A table without `kind` is the default's."""
-    return str(value.get("kind", "segres") if isinstance(value, dict) else value.kind)
+    """A table without `kind` is the default's; what is no table has none."""
+    return str(value.get("kind", "segres") if isinstance(value, dict) else getattr(value, "kind", ""))
 
 
 Encoder = Annotated[

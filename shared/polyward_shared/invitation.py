@@ -9,10 +9,12 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from datetime import UTC, datetime
+from ipaddress import IPv4Address, IPv6Address
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from polyward_shared.problems import Problem
 from polyward_shared.reading import Frozen, formed, validated
@@ -20,7 +22,29 @@ from polyward_shared.study import Name
 
 PREFIX = "polyward1."
 LONGEST = 4096
-Address = Annotated[str, formed(r"[A-Za-z0-9.\-\[\]:]+:\d{1,5}", "host:port, such as hub.example.org:8443")]
+PORT, LARGEST_PORT = re.compile(r"[1-9][0-9]{0,4}"), 65535
+LABEL = r"[A-Za-z0-9]([A-Za-z0-9\-]{0,61}[A-Za-z0-9])?"
+HOST = re.compile(rf"{LABEL}(\.{LABEL}){{0,30}}")
+
+
+def _address(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    try:
+        if bracketed:
+            sound = bool(IPv6Address(host[1:-1]))
+        elif host.rpartition(".")[2].isdecimal():  # no name ends so
+            sound = bool(IPv4Address(host))
+        else:
+            sound = HOST.fullmatch(host) is not None
+    except ValueError:
+        sound = False
+    if not sound or not PORT.fullmatch(port) or int(port) > LARGEST_PORT:
+        raise ValueError("expected host:port, such as hub.example.org:8443")
+    return text
+
+
+Address = Annotated[str, AfterValidator(_address)]
 
 
 class Invitation(Frozen):

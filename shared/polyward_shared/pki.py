@@ -124,6 +124,12 @@ def new_server_certificate(
     )
 
 
+def hosts_of(certificate: x509.Certificate) -> list[str]:
+    """The host names and addresses of a server's certificate, as `new_server_certificate` takes them."""
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return [str(name.value) for name in names]
+
+
 def new_request(name: str, key: ec.EllipticCurvePrivateKey) -> bytes:
     """A request (PKCS#10, PEM) for a certificate of the node `name`, signed with its key."""
     request = x509.CertificateSigningRequestBuilder().subject_name(_named(name)).sign(key, hashes.SHA384())

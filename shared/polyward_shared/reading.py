@@ -52,7 +52,13 @@ def validated(data: Any, record: type[RecordT], *, where: str) -> RecordT:
     Strict: `"5"`, `5.0` and `true` are not the number 5.
     """
     try:
-        return record.model_validate_json(json.dumps(data, default=str), strict=True)  # a list becomes a tuple only so
+        text = json.dumps(data, default=str)  # a list becomes a tuple only by way of JSON
+    except (ValueError, RecursionError):
+        raise Problem(where, "holds a number, or tables in tables, without end", remedy="write the file anew") from None
+    if "\\u0000" in text:
+        raise Problem(where, "holds a NUL character, which no name and no path has", remedy="remove it")
+    try:
+        return record.model_validate_json(text, strict=True)
     except ValidationError as error:
         lines = _sentences(error.errors(include_url=False, include_context=True), record)
         shown = lines[:SHOWN_AT_ONCE]

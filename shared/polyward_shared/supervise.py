@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 GRACE_SECONDS = 5.0  # from SIGTERM to SIGKILL
 YOUNG_SECONDS = 10.0  # a child that dies younger waits before it is started again
 LONGEST_WAIT = 15.0
+LOOK_SECONDS = 0.3  # more than anybody takes to see whether a lock is held
 
 
 @dataclass(slots=True)
@@ -45,15 +46,17 @@ class Child:
     again_at: float = 0.0
 
 
-def supervise(children: Sequence[Child], stop: threading.Event, *, tick: float = 0.2) -> None:
-    """Runs the children until `stop` is set, then ends them. All at once."""
+def supervise(
+    children: Sequence[Child], stop: threading.Event, *, tick: float = 0.2, patience: float = GRACE_SECONDS
+) -> None:
+    """Runs the children until `stop` is set, then ends them, all at once; `patience` is how long they may take."""
     try:
         while not stop.is_set():
             for child in children:
                 _tend(child)
             stop.wait(tick)
     finally:
-        end_all([child.process for child in children])
+        end_all([child.process for child in children], patience=patience)
 
 
 def start(child: Child) -> subprocess.Popen[bytes]:
@@ -104,14 +107,18 @@ def only_one(lock: Path, what: str) -> int:
 
     lock.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        pid = os.read(descriptor, 20).decode() or "?"
-        os.close(descriptor)
-        raise Problem(what, f"is already running (process {pid})", remedy="stop that one first") from None
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, str(os.getpid()).encode())
+    deadline = time.monotonic() + LOOK_SECONDS  # whoever only looks holds it for a moment, too
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                pid = os.read(descriptor, 20).decode().strip() or "?"
+                os.close(descriptor)
+                raise Problem(what, f"is already running (process {pid})", remedy="stop that one first") from None
+            time.sleep(0.01)
+    os.pwrite(descriptor, f"{os.getpid():<20}".encode(), 0)  # at once: never is there half of a number
     return descriptor
 
 
@@ -124,7 +131,7 @@ def holder(lock: Path) -> int | None:
     except FileNotFoundError:
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two that look are no holders
     except BlockingIOError:
         return int(os.read(descriptor, 20))
     finally:

@@ -126,3 +126,10 @@ def test_two_people_at_once_leave_a_whole_record(tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda number: decide(tmp_path, Verdict.REJECTED, reason=str(number)), range(12)))
     assert sorted(int(each.reason) for each in read_decisions(tmp_path)) == list(range(12))
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"study": ' * 100_000, "9" * 5000, "\x00"])
+def test_an_approval_that_is_anything_else_is_damaged(tmp_path: Path, text: str) -> None:
+    write_approval(tmp_path, APPROVAL).write_text(text)
+    with pytest.raises(Problem, match="is damaged"):
+        approved_now(tmp_path, STUDY.digest())

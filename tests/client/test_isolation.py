@@ -12,6 +12,7 @@ import shutil
 import socket
 import stat
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -176,6 +177,38 @@ def test_the_trainer_has_images_to_read_and_no_network(folder: tuple[Path, int |
     assert found.pop("capabilities") == ["0" * 16] * 5 + ["1"]
     assert not found
     assert (site.root / "doe_john" / "1.png").read_bytes() == b"image"
+
+
+CHANGES = """
+state, file, home, program = arguments
+attempt('approve', lambda: open(state + '/approved/decisions.jsonl', 'a'))
+attempt('resume', lambda: os.unlink(state + '/paused'))
+attempt('policy', lambda: open(file, 'a'))
+attempt('another state', lambda: os.rename(state, state + '.old'))
+attempt('another site', lambda: os.rename(os.path.dirname(file), os.path.dirname(file) + '.old'))
+attempt('home', lambda: open(home + '/.profile', 'w'))
+attempt('program', lambda: os.access(program, os.W_OK))
+"""
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_neither_part_can_change_what_people_decided_nor_the_programs(
+    folder: tuple[Path, int | None], layout: str, part: Part, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else whoever broke into the trainer could approve a study by which images leave as arrays of the encoder."""
+    where, user = folder
+    home, inner = where / "home", where / "inner"
+    home.mkdir()
+    inner.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    site = made(inner, layout, user=user)
+    site.paused.touch()
+    found = tried(site, part, CHANGES, site.state, site.path, home, sys.prefix, user=user)
+    assert found.pop("program") is False
+    assert set(found.values()) == {"OSError: 30"}, found  # read-only
+    assert len(found) == 6
+    assert start_of(site, part).environment["TMPDIR"] == str(site.gate if part == "gate" else site.trainer)
 
 
 @contextmanager

@@ -39,3 +39,11 @@ def test_a_foreign_file_counts_as_none(tmp_path: Path) -> None:
         site.status.parent.mkdir(exist_ok=True)
         site.status.write_bytes(content)
         assert read_status(site) == {}
+
+
+def test_a_status_that_cannot_be_written_ends_nothing(tmp_path: Path) -> None:
+    site = toy_site(tmp_path, "a", toy_study(), ("mask",))
+    write_status(site, link="online")
+    site.status.with_suffix(".draft").mkdir()
+    write_status(site, link="offline")
+    assert read_status(site)["link"] == "online"

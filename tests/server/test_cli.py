@@ -190,3 +190,9 @@ def test_ending_at_once_asks_the_members_to_stop(hub: Hub, study: Path) -> None:
     polyward("end", hub.folder, study, "--now")
     assert [(w.site, w.what, w.study) for w in Roster(ledger).orders()] == [("riverside", "cancel", digest)]
     ledger.close()
+
+
+def test_a_record_is_not_compared_with_the_updates_of_no_site(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["verify", str(tmp_path), "--sent", str(tmp_path / "sent.jsonl")])
+    assert isinstance(result.exception, Problem)
+    assert "--site" in result.exception.remedy

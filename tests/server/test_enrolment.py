@@ -16,7 +16,10 @@ import pytest
 from polyward_client.enrolment import Asking, enrol, keep_certificate, prepare
 from polyward_client.gate.rotation import rotate_key
 from polyward_client.site import Site
+from polyward_server.enrolment import Authority
 from polyward_server.reception import AUTHORITY, ENROLMENT
+from polyward_server.roster import hashed
+from polyward_server.tables import certificates
 from polyward_shared import pki
 from polyward_shared.invitation import Invitation
 from polyward_shared.problems import Problem
@@ -246,6 +249,69 @@ def test_revocation_ends_what_is_open_and_touches_nobody_else(hub: RealHub, tmp_
     (bad.gate / "node.csr").unlink()
     asked(hub.invite("bad"), tmp_path / "bad", patience=20)
     assert greet(hub, ca, bad.key.read_bytes(), bad.certificate.read_bytes()) is None
+
+
+def test_a_renewal_of_the_present_key_answers_no_request_for_another(hub: RealHub, tmp_path: Path) -> None:
+    """A site that moves to a new machine, while the old one still runs."""
+    site, authority = hub.enrolled("moves", tmp_path), Authority(hub.hub)
+    again = hub.invite("moves", approved=False)
+    with pytest.raises(Problem, match="has not approved it within 0 s"):
+        asked(again, tmp_path / "new machine")
+    public = pki.read_key(site.key).public_key()
+    hub.roster.issue("moves", authority.certify("moves", public), holder=pki.public_key_pem(public))
+    [waiting] = hub.roster.waiting(approved=False)
+    hub.roster.decide(waiting.token, approve=True)
+    asked(again, tmp_path / "new machine", patience=20)
+    assert not hub.roster.waiting(approved=True)
+
+
+def test_a_site_that_was_away_for_longer_than_its_certificate_comes_back(hub: RealHub, tmp_path: Path) -> None:
+    """With the key that it has, by a new invitation; the certificate that ran out is given to nobody."""
+    first = hub.invite("away")
+    site = asked(first, tmp_path / "away", patience=20)
+    with hub.ledger.engine.begin() as db:
+        db.execute(certificates.update().where(certificates.c.site == "away").values(expires=time.time() - 1))
+    old = site.certificate.read_bytes()
+    with pytest.raises(Problem, match="has expired"):
+        asked(first, tmp_path / "away")
+    asked(hub.invite("away"), tmp_path / "away", patience=20)
+    assert site.certificate.read_bytes() != old
+
+
+def test_a_revoked_site_comes_back_by_moving_its_key_away(hub: RealHub, tmp_path: Path) -> None:
+    """As the refusal advises: nothing of the old key, its request neither, is used again."""
+    site = asked(hub.invite("again"), tmp_path / "again", patience=20)
+    hub.roster.revoke("again")
+    invited = hub.invite("again")
+    with pytest.raises(Problem, match="was revoked"):
+        asked(invited, tmp_path / "again")
+    site.key.rename(tmp_path / "old.key")
+    asked(invited, tmp_path / "again", patience=20)
+    assert hub.roster.keys()["again"] == pki.public_pem(pki.read_key(site.key)).decode()
+
+
+def test_what_is_on_its_way_does_not_bring_a_site_back(hub: RealHub, tmp_path: Path) -> None:
+    """A renewal or a request that was let in just before the revocation, and is answered just after it."""
+    site, authority = hub.enrolled("racing", tmp_path), Authority(hub.hub)
+    public, new = pki.read_key(site.key).public_key(), pki.new_key().public_key()
+    token = hashed(hub.invite("racing").token)
+    hub.roster.revoke("racing")
+    for key in (public, new):
+        with pytest.raises(Problem, match="was put out"):
+            hub.roster.issue("racing", authority.certify("racing", key), holder=pki.public_key_pem(public))
+    with pytest.raises(Problem, match="was put out"):
+        hub.roster.issue("racing", authority.certify("racing", new), invitation=token)
+    assert "racing" not in hub.roster.keys()  # noqa: SIM118  a method of the roster, not of a mapping
+    assert "racing" in hub.roster.revoked()
+
+
+def test_who_holds_a_key_that_was_rotated_away_cannot_renew_with_it(hub: RealHub, tmp_path: Path) -> None:
+    site, authority = hub.enrolled("moved", tmp_path), Authority(hub.hub)
+    old, thief = pki.public_pem(pki.read_key(site.key)).decode(), pki.new_key().public_key()
+    rotate_key(site)
+    with pytest.raises(Problem, match="has another key now"):
+        hub.roster.issue("moved", authority.certify("moved", thief), holder=old)
+    assert hub.roster.keys()["moved"] == pki.public_pem(pki.read_key(site.key)).decode()
 
 
 def _trust(hub: RealHub) -> ssl.SSLContext:

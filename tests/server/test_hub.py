@@ -6,12 +6,14 @@ import json
 import os
 import stat
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 
-from polyward_server.hub import Hub, free_port, init, serve
+from polyward_server.hub import Hub, free_port, init, renew_certificate, serve
+from polyward_shared import pki
 from polyward_shared.pki import read_key
 from polyward_shared.problems import Problem
 from polyward_shared.supervise import only_one
@@ -86,6 +88,25 @@ def test_a_served_hub_that_is_told_to_stop_starts_nothing_and_says_where_its_par
     config = json.loads((hub.folder / "superlink.json").read_text())
     assert (config["host"], config["port"], config["private_port"]) == ("127.0.0.1", 8443, hub.file.private_port)
     assert "secret" not in " ".join(str(value) for value in config.values() if not str(value).startswith("/"))
+
+
+def test_an_old_certificate_is_renewed_at_a_start_for_the_same_key_and_hosts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as earlier:
+        earlier.setattr(pki, "SERVER_LIFETIME", timedelta(0))
+        hub = made(tmp_path / "hub", host="hub.example.org", gateway="gate.example.org:443")
+    old = pki.read_certificate(hub.certificate)
+    stop = threading.Event()
+    stop.set()
+    serve(hub, stop)
+    new = pki.read_certificate(hub.certificate)
+    assert new.not_valid_after_utc > datetime.now(UTC) + timedelta(days=396)
+    assert new.public_key() == old.public_key()
+    assert pki.hosts_of(new) == ["hub.example.org", "gate.example.org", "localhost", "127.0.0.1"]
+    new.verify_directly_issued_by(pki.read_certificate(hub.ca))
+    renew_certificate(hub)
+    assert pki.read_certificate(hub.certificate) == new  # young ones stay
 
 
 def test_a_free_port_can_be_had() -> None:

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from polyward_server.ledger import Ledger
 from polyward_server.records import Contribution, Event, Member, Round
+from polyward_server.tables import rounds
 from polyward_shared.messages import Metric, Stage
 from polyward_shared.problems import Problem
 from tests.support.toy_trainer import toy_study
@@ -57,6 +58,20 @@ def test_a_second_contribution_of_a_site_to_a_round_is_impossible(ledger: Ledger
         ledger.commit_round(DIGEST, Round(1, "t" * 64, "f" * 64, 0.0), [given("a"), given("a", 2)])
     assert ledger.last_round(DIGEST) == Round(0, "s" * 64, "e" * 64, 0.0)
     assert ledger.contributions(DIGEST) == {}
+
+
+def test_the_history_keeps_its_order_when_the_clock_is_set_back(ledger: Ledger) -> None:
+    """Sites hold signatures under the beginning of the history, which another order would make false."""
+    other = toy_study(seed=8)
+    ledger.queue(other)
+    ledger.commit_round(DIGEST, Round(0, "s" * 64, "e" * 64, 0.0))
+    with ledger.engine.begin() as db:
+        db.execute(rounds.update().values(committed="2999-12-31T23:59:59.999+00:00"))  # by a clock that was ahead
+    before = ledger.history()
+    ledger.commit_round(other.digest(), Round(0, "t" * 64, "f" * 64, 0.0))
+    ledger.commit_round(DIGEST, Round(1, "u" * 64, "f" * 64, 0.0))
+    assert [row[2][0] for row in ledger.history()] == ["s", "t", "u"]
+    assert ledger.history()[:1] == before
 
 
 def test_a_round_is_committed_once(ledger: Ledger) -> None:
@@ -171,7 +186,7 @@ def test_a_file_of_another_version_is_refused_untouched(tmp_path: Path) -> None:
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA user_version = 7")
     db.close()
-    with pytest.raises(Problem, match=r"another version of polyward \(tables 7, this one reads 4\)"):
+    with pytest.raises(Problem, match=r"another version of polyward \(tables 7, this one reads 5\)"):
         Ledger(path)
     with sqlite3.connect(path) as db:
         assert db.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)

@@ -59,3 +59,30 @@ def test_what_is_no_invitation(text: str, message: str) -> None:
 def test_anything_is_an_invitation_or_a_problem(text: str) -> None:
     with suppress(Problem):
         assert written(read_invitation(text)).startswith(PREFIX)
+
+
+@pytest.mark.parametrize("address", ["hub:8443", "hub.example.org:443", "10.0.0.1:65535", "[::1]:8443"])
+def test_addresses(address: str) -> None:
+    assert read_invitation(packed({**PLAIN.model_dump(), "address": address})).address == address
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "hub:0",
+        "hub:65536",
+        "hub:08443",
+        "hub",
+        ":1",
+        "::80",
+        "[::1::]:1",
+        "[::1:5",
+        "a..b:1",
+        "-:1",
+        "a" * 64 + ":1",
+        "327.0.0.1:1",
+    ],
+)
+def test_what_no_client_can_dial_is_no_address(address: str) -> None:
+    with pytest.raises(Problem, match=r"address: found .* expected host:port"):
+        read_invitation(packed({**PLAIN.model_dump(), "address": address}))

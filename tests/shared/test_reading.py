@@ -74,6 +74,11 @@ def test_many_mistakes_do_not_hide_the_first() -> None:
         (b"count = = 1", "is not valid TOML"),
         (b"count = 1\ncount = 2", "is not valid TOML"),
         (b"\xff\xfe", "is not UTF-8"),
+        (b"count = " + b"9" * 5000, "is not valid TOML"),
+        (b"count = " + b"[" * 5000, "is not valid TOML"),
+        (b"count = 0x" + b"f" * 5000, "without end"),
+        (b"a." * 3000 + b"b = 1", "without end"),
+        (b'count = "\\u0000"', "holds a NUL character"),
         (None, "there is no such file"),
     ],
 )

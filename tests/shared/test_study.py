@@ -272,3 +272,11 @@ def test_what_cannot_be_trained_is_refused_at_reading(tmp_path: Path, more: dict
     path.write_text(tomli_w.dumps({**PLAIN, **more}))
     with pytest.raises(Problem, match=message):
         read_study(path)
+
+
+@pytest.mark.parametrize("encoder", [5, "resnet", True, [1]])
+def test_an_encoder_that_is_no_table_is_a_problem(tmp_path: Path, encoder: Any) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text(tomli_w.dumps({"encoder": encoder, **PLAIN}))
+    with pytest.raises(Problem, match="encoder"):
+        read_study(path)

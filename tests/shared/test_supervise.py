@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -72,6 +73,25 @@ def test_who_does_not_hear_is_killed(tmp_path: Path) -> None:
         assert deaf.returncode == -signal.SIGKILL
 
 
+def test_children_have_as_long_to_end_as_the_supervisor_is_patient(tmp_path: Path) -> None:
+    """One needs half a second for what it is at, the other never ends."""
+    slow = (
+        "import pathlib, signal, sys, time\n"
+        "def end(*_): time.sleep(0.5); pathlib.Path('ended').touch(); sys.exit()\n"
+        "signal.signal(signal.SIGTERM, end); pathlib.Path('begun').touch(); time.sleep(60)"
+    )
+    for patience, ends in ((10.0, True), (0.05, False)):
+        folder = tmp_path / str(patience)
+        folder.mkdir()
+        child, stop = Child("slow", [sys.executable, "-c", slow], folder), threading.Event()
+        thread = threading.Thread(target=supervise, args=([child], stop), kwargs={"patience": patience})
+        thread.start()
+        until((folder / "begun").exists)
+        stop.set()
+        thread.join()
+        assert (folder / "ended").exists() is ends
+
+
 def test_a_child_ends_when_its_supervisor_is_killed(tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from polyward_shared.supervise import Child, start\n"
@@ -115,6 +135,19 @@ def test_only_one_holds_the_lock_and_can_be_asked_to_end(tmp_path: Path) -> None
     with pytest.raises(Problem, match="is not running"):
         stop_holder(lock, "the hub")
     os.close(only_one(lock, "the hub"))
+
+
+def test_who_only_looks_at_a_lock_is_no_holder(tmp_path: Path) -> None:
+    """Else `status` beside `stop` has the process killed whose number an earlier node left in the file."""
+    lock = tmp_path / "run.lock"
+    os.close(only_one(lock, "the node"))
+    looker = os.open(lock, os.O_RDWR)
+    fcntl.flock(looker, fcntl.LOCK_SH)
+    assert holder(lock) is None
+    release = threading.Timer(0.05, os.close, (looker,))
+    release.start()
+    os.close(only_one(lock, "the node"))
+    release.join()
 
 
 def test_without_a_supervisors_pipe_a_closed_input_is_no_end(tmp_path: Path) -> None:

@@ -126,4 +126,14 @@ def _print_split(rows: list[dict[str, str]], by: str) -> None:
 def _print_next(place: Site, site: Path, columns: list[str]) -> None:
     if not place.file.tasks:
         out.print(f"next: name the site's tasks in {site}: {', '.join(columns) or 'their labels are still missing'}")
+    own = place.file.data.columns
+    for task in place.file.tasks:
+        if own.get(task, task) not in columns:
+            out.print(
+                f"next: {task} has no column {own.get(task, task)} yet; if it is another of {', '.join(columns)}, "
+                f"name that under [data.columns] in {site}",
+                highlight=False,
+                soft_wrap=True,
+                markup=False,
+            )
     out.print(f"next: polyward-node check {site} --study STUDY", highlight=False, soft_wrap=True, markup=False)

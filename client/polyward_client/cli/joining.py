@@ -50,7 +50,9 @@ def enrol(
     _make_vault_key(site)
     until = certificate.not_valid_after_utc
     out.print(f"[green]enrolled[/]; the certificate is good until {until:%Y-%m-%d %H:%M} UTC and renews itself")
-    out.print(f"next: complete {site.path}, then polyward-node check and run", soft_wrap=True)
+    out.print(
+        f"next: complete {site.path}, then polyward-node manifest, preflight, check, approve and run", soft_wrap=True
+    )
     if run:
         run_node(read_site(site.path))
 

@@ -24,9 +24,9 @@ from polyward_client.enrolment import keep_certificate
 from polyward_client.gate.machine import Machine
 from polyward_client.gate.receipts import keep_receipt
 from polyward_client.port.interface import Progress
-from polyward_client.site import Site
+from polyward_client.site import Site, read_site
 from polyward_shared import pki
-from polyward_shared.chain import Chain
+from polyward_shared.chain import Chain, drop_torn_line
 from polyward_shared.checkpoints import Checkpoint
 from polyward_shared.problems import Code, Problem
 from polyward_shared.protos import CONNECT, MOST_BYTES, PROTOCOL, RENEW, SERVICE
@@ -54,6 +54,7 @@ class ControlLink:
         self, site: Site, address: str, sent: Chain, *, cancel: Callable[[], None], wake: Callable[[], None]
     ) -> None:
         spare_loopback_the_proxy()
+        drop_torn_line(site.checkpoints)  # else the next receipt would be added to half of one
         self._site, self._address, self._sent = site, address, sent
         self._cancel, self._wake = cancel, wake
         self._machine = Machine(site.state)
@@ -206,7 +207,7 @@ class ControlLink:
     def _obey(self, command: pb.Command) -> bool:
         """Whether a command was carried out; one that the policy does not name is not."""
         word = {pb.WAKE: "wake", pb.CANCEL: "cancel"}.get(command.order)
-        if word not in self._site.file.policy.commands:
+        if word not in self._obeyed():
             log.warning("the hub's command %s is not allowed here", word or command.order)
             return False
         log.info("the hub says: %s", word)
@@ -215,6 +216,13 @@ class ControlLink:
         elif self._work.study and self._work.study == command.study:
             self._cancel()
         return True
+
+    def _obeyed(self) -> tuple[str, ...]:
+        """The commands that the site's file allows at this moment; none where it cannot be read."""
+        try:
+            return read_site(self._site.path, state=self._site.state).file.policy.commands
+        except (Problem, OSError):
+            return ()
 
     def _renewed(self, channel: grpc.Channel) -> bool:
         """Asks for a new certificate for the same key; whether it came."""

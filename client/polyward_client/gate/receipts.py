@@ -11,7 +11,7 @@ from cryptography import x509
 from pydantic import ValidationError
 
 from polyward_client.site import Site
-from polyward_shared.chain import GENESIS, read_chain
+from polyward_shared.chain import GENESIS, append_line, read_chain
 from polyward_shared.checkpoints import Receipt
 from polyward_shared.pki import is_signed_by_server
 from polyward_shared.problems import Problem
@@ -43,10 +43,10 @@ def keep_receipt(site: Site, said: pb.Receipt) -> bool:
         log.error("the hub sent a receipt with a signature that is not its own")
         return False
     descriptor = os.open(site.checkpoints, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    with os.fdopen(descriptor, "ab") as file:
-        file.write(kept.model_dump_json().encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        append_line(descriptor, kept.model_dump_json().encode() + b"\n")
+    finally:
+        os.close(descriptor)
     return True
 
 

@@ -13,6 +13,7 @@ from polyward_server.hub import Hub
 from polyward_server.ledger import Ledger
 from polyward_server.roster import Roster
 from polyward_shared.commands import out
+from polyward_shared.problems import Problem
 
 
 @app.command(rich_help_panel=HISTORY)
@@ -20,14 +21,16 @@ def verify(
     hub: HubArgument,
     sent: Annotated[Path | None, typer.Option(help="a site's record sent.jsonl, to compare with ours")] = None,
     receipts: Annotated[Path | None, typer.Option(help="a site's checkpoints.jsonl: what we have signed")] = None,
-    site: Annotated[str, typer.Option(help="whose they are")] = "",
+    site: Annotated[str, typer.Option(help="whose record --sent is")] = "",
 ) -> None:
     """Check the hub's history against what sites have signed and what it signed for them."""
+    if sent is not None and not site:  # compared with the updates of no site, any record agrees
+        raise Problem("--sent", "without the site whose record it is", expected="both", remedy="add --site SITE")
     place = Hub(hub)
     ledger = Ledger(place.ledger)
     roster = Roster(ledger)
     out.print(f"{check_checkpoints(ledger, roster)} signed checkpoints of sites agree with this history")
     if sent is not None:
-        out.print(f"{check_record(ledger, roster, site, sent)} of its updates are in {sent} as they are here")
+        out.print(f"{check_record(ledger, roster, site, sent)} updates of {site} are in {sent} as they are here")
     if receipts is not None:
         out.print(f"{check_receipts(ledger, place.ca, receipts)} receipts in {receipts} agree with this history")

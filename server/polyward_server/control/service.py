@@ -21,7 +21,7 @@ from polyward_server.enrolment import Authority
 from polyward_server.hub import Hub, bind_address
 from polyward_server.ledger import Ledger
 from polyward_server.records import Event
-from polyward_server.roster import Contact, Roster
+from polyward_server.roster import Contact, Issued, Roster
 from polyward_shared.checkpoints import Checkpoint, Receipt, head_after
 from polyward_shared.pki import (
     CLOCK_SLACK,
@@ -76,8 +76,8 @@ class Service:
 
     def connect(self, said: Iterator[pb.FromNode], context: grpc.ServicerContext) -> Iterator[pb.FromHub]:
         """One gate's connection, until it or we end it. A second one of the same site takes the first one's place."""
-        certificate = self._authenticated(context)
-        connection = Connection(_name(certificate), certificate.serial_number)
+        issued = self._authenticated(context)
+        connection = Connection(issued.site, int(issued.serial, 16))
         with self._lock:
             before, self._connections[connection.site] = self._connections.get(connection.site), connection
         if before is not None:
@@ -99,8 +99,8 @@ class Service:
 
     def renew(self, asked: pb.CertificateRequest, context: grpc.ServicerContext) -> pb.Certificate:
         """A new certificate in the caller's own name, whatever key it has made."""
-        certificate = self._authenticated(context)
-        site = _name(certificate)
+        caller = self._authenticated(context)
+        site = caller.site
         try:
             name, key = read_request(asked.request)
             if name != site:
@@ -111,7 +111,7 @@ class Service:
             if known is not None and _fresh(known.pem):
                 return pb.Certificate(certificate=known.pem.encode())  # asked again after a lost answer
             new = self._authority.certify(site, key)
-            self._roster.issue(site, new)
+            self._roster.issue(site, new, holder=caller.public_key)
         except (ValueError, Problem) as error:
             log.warning("%s asked for a certificate that it cannot have: %s", site, error)
             raise _ended(context, grpc.StatusCode.INVALID_ARGUMENT) from None
@@ -140,7 +140,7 @@ class Service:
 
     # --- inside
 
-    def _authenticated(self, context: grpc.ServicerContext) -> x509.Certificate:
+    def _authenticated(self, context: grpc.ServicerContext) -> Issued:
         """The caller's certificate: TLS has checked chain, dates and key; here it must be known and not revoked."""
         pems: Iterable[bytes] = context.auth_context().get("x509_pem_cert", ())  # type: ignore[assignment]
         for pem in pems:
@@ -148,7 +148,7 @@ class Service:
             issued = self._roster.certificate(certificate.serial_number)
             good = issued is not None and not issued.revoked and issued.site == _name(certificate)
             if good and issued is not None and self._roster.keys().get(issued.site) == issued.public_key:
-                return certificate
+                return issued
         raise _ended(context, grpc.StatusCode.PERMISSION_DENIED)
 
     def _listen(self, connection: Connection, said: Iterator[pb.FromNode]) -> None:

@@ -16,6 +16,7 @@ from polyward_client.known import known_studies
 from polyward_client.transfers import chosen, totals, what
 from polyward_shared.chain import Chain, read_chain
 from polyward_shared.codec import encode
+from polyward_shared.commands import out
 from polyward_shared.messages import Kind
 from polyward_shared.problems import Code
 from polyward_shared.schema import ArraySpec, Schema
@@ -74,6 +75,7 @@ def test_a_line_holds_what_proves_it_later(bench: Bench) -> None:
 def test_every_line_is_in_the_table(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(out, "width", 100)
     table, _, sums = run(bench, monkeypatch, capsys).partition("in all")
     rows = [line.split() for line in table.splitlines() if line.strip().startswith("20")]
     assert [row[2] for row in rows] == ["join", "train", "train", "study-not-approved", "finish", "control"]

@@ -89,6 +89,10 @@ def test_a_command_is_obeyed_if_the_policy_allows_it(hub: RealHub, tmp_path: Pat
         number = hub.roster.order("obeys", "cancel", DIGEST)
         until(lambda: hub.roster.order_state(number) == "obeyed")
         assert {each: hub.roster.order_state(each) for each in ordered} == ordered
+        site.path.write_text(text.replace('["cancel"]', "[]"))  # counts at once
+        number = hub.roster.order("obeys", "cancel", DIGEST)
+        until(lambda: hub.roster.order_state(number) not in {"waiting", "sent"})
+        assert hub.roster.order_state(number) == "declined"
     assert set(heard) == {"cancel"}, "a command about another study touches no work, a forbidden one nothing"
 
 

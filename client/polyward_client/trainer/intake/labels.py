@@ -80,7 +80,13 @@ def _check_columns(table: Path, there: list[str], on: str, take: Sequence[str]) 
             remedy="name each with --take, or name the site's tasks in site.toml; no other column is copied",
         )
     if missing := [column for column in take if column not in there]:
-        raise Problem(str(table), f"has no column {', '.join(missing)}", expected=f"some of {listed}")
+        raise Problem(
+            str(table),
+            f"has no column {', '.join(missing)}",
+            expected=f"some of {listed}",
+            remedy="name those that are labels with --take; a task whose masks are files needs none here: name the "
+            "masks' column under [data.columns] of site.toml",
+        )
     if wrong := [column for column in take if column in FIXED]:
         raise Problem("--take", f"found {', '.join(wrong)}", expected="labels: these columns are the manifest's own")
 

@@ -62,6 +62,14 @@ def test_what_it_writes_the_trainer_reads(site: Site) -> None:
     assert [len(manifest.labels("bright", split)) for split in ("train", "val", "test")] == [16, 2, 6]
 
 
+def test_a_task_whose_masks_lie_in_another_column_is_told_so(site: Site) -> None:
+    site.path.write_text(site.path.read_text().replace("[]", '["organ", "bright"]'))
+    told = "next: organ has no column organ yet; if it is another of mask, bright, name that under [data.columns]"
+    assert told in labelled(site)
+    site.path.write_text(site.path.read_text() + '[data.columns]\norgan = "mask"\n')
+    assert "has no column" not in labelled(site, "--replace")
+
+
 def test_a_manifest_is_never_written_over_unasked(site: Site) -> None:
     labelled(site)
     before = site.manifest.read_bytes()
