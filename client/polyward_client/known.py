@@ -42,15 +42,19 @@ def known_studies(site: Site) -> list[Known]:
 
 
 def find_study(site: Site, text: str) -> Study:
-    """The study of a file, or the known one whose digest begins so. Raises `Problem`."""
-    if Path(text).exists() or not START_OF_A_DIGEST.fullmatch(text):
+    """The study of a file, or the known one whose digest begins so or which has this id. Raises `Problem`."""
+    if Path(text).exists():
         return read_study(Path(text))
-    found = [each for each in known_studies(site) if each.digest.startswith(text)]
+    known = known_studies(site)
+    found = [each for each in known if each.study is not None and each.study.id == text]
+    if not found and not START_OF_A_DIGEST.fullmatch(text):
+        return read_study(Path(text))
+    found = found or [each for each in known if each.digest.startswith(text)]
     if len(found) != 1 or found[0].study is None:
         raise Problem(
             text,
-            f"is the start of {len(found) or 'no'} digests" if len(found) != 1 else "is a study without its text here",
-            expected="a study's file, or the start of one digest",
+            f"names {len(found) or 'no'} studies" if len(found) != 1 else "is a study without its text here",
+            expected="a study's file, its id, or the start of its digest",
             remedy="name the study's file; polyward-node studies shows the digests",
         )
     return found[0].study

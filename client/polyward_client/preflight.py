@@ -219,6 +219,11 @@ def folder_findings(site: Site) -> Iterator[Finding]:
         yield Finding("images", "FAIL", f"{site.root} is not there", f"mend data.root in {site.path}, or mount it")
     elif not os.access(site.root, os.R_OK | os.X_OK):
         yield Finding("images", "FAIL", f"{site.root} may not be read", "let this user read it")
+    elif not site.manifest.is_file():
+        remedy = f"put the images there, then: polyward-node manifest {site.path}"
+        yield Finding("images", "FAIL", f"{site.manifest} is not there", remedy)
+    elif not site.file.tasks:
+        yield Finding("images", "warn", "tasks: this site names none", f"name those that it trains in {site.path}")
     else:
         yield Finding("images", "ok", f"{site.root.resolve()} can be read")
     try:

@@ -72,10 +72,12 @@ def _pairs(rows: dict[tuple[int, Stage], Metric]) -> Iterator[tuple[Metric, Metr
 
 def gain_table(rows: Iterable[Gain]) -> Table:
     """The gains as people read them."""
-    table = Table("site", "task", "figure", "when")
+    table = Table(pad_edge=False)
+    for heading in ("site", "task", "figure", "when"):
+        table.add_column(heading, overflow="fold")
     for heading in ("n", "federated", "alone", "gain"):
-        table.add_column(heading, justify="right")
-    table.add_column("kept")
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("kept", no_wrap=True)
     for row in rows:
         colour = "green" if row.gain > 0 else "red" if row.gain < 0 else "dim"
         table.add_row(

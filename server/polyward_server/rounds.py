@@ -29,7 +29,9 @@ from polyward_shared.schema import ENCODER, PRECISION, STATISTICS, Schema
 from polyward_shared.study import Study
 from polyward_shared.tasks import METRICS
 
-RETRY_SECONDS = 2.0  # before a round without a quorum is asked again
+RETRY_SECONDS = 2.0  # before a round without a quorum is asked again; twice as long after each turn
+LONGEST_RETRY_SECONDS = 60.0
+LOOK_SECONDS = 0.2  # meanwhile, between looks whether somebody came or went
 OF_THE_ENCODER = frozenset({ENCODER, PRECISION, STATISTICS})
 
 
@@ -72,7 +74,7 @@ def _wait(study: Study, federation: Federation, number: int, missed: int, why: s
     digest = study.digest()
     federation.ledger.note(Event(digest, number, "", "waiting", why))
     if federation.tries is None or missed < federation.tries:
-        time.sleep(RETRY_SECONDS)
+        _pause(federation, min(RETRY_SECONDS * 2 ** min(missed - 1, 16), LONGEST_RETRY_SECONDS))
         return
     events = (event for _, event in federation.ledger.events_after(0, digest))
     refused = {event.site: event.detail for event in events if event.round == number and event.what == "refused"}
@@ -83,6 +85,15 @@ def _wait(study: Study, federation: Federation, number: int, missed: int, why: s
         expected=f"answers of {study.participation.quorum} sites",
         remedy="the sites' logs say more than these codes; mend it and run again, finished work is kept",
     )
+
+
+def _pause(federation: Federation, seconds: float) -> None:
+    """Waits for so long, or until a site comes or goes, or the study is stopped."""
+    here, until = _online(federation, federation.nodes()), time.monotonic() + seconds
+    while time.monotonic() < until and not federation.stopped():
+        if _online(federation, federation.nodes()) != here:
+            return
+        time.sleep(min(LOOK_SECONDS, seconds))
 
 
 def _round(

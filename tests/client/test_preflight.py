@@ -209,8 +209,22 @@ def test_folders_that_others_may_read(tmp_path: Path) -> None:
     site.trainer.chmod(0o755)
     found = {finding.what: finding for finding in folder_findings(site)}
     assert (found["folders"].verdict, found["folders"].remedy) == ("FAIL", f"chmod 700 {site.trainer}")
+
+
+def test_images_that_cannot_be_trained_on_yet(tmp_path: Path) -> None:
+    site = site_at(tmp_path, 1, b"")
+
+    def images() -> Finding:
+        return next(each for each in folder_findings(read_site(site.path)) if each.what == "images")
+
+    assert (images().verdict, images().remedy.split(": ")[1]) == ("FAIL", f"polyward-node manifest {site.path}")
+    site.manifest.write_text("path,patient_id,split\n")
+    assert images().verdict == "warn"  # the site names no task
+    site.path.write_text('tasks = ["mask"]\n' + site.path.read_text())
+    assert images().verdict == "ok"
+    site.manifest.unlink()
     site.root.rmdir()
-    assert verdicts(list(folder_findings(site)))["images"] == "FAIL"
+    assert images().verdict == "FAIL"
 
 
 def test_isolation_is_tried(tmp_path: Path) -> None:

@@ -6,19 +6,23 @@ import threading
 from pathlib import Path
 
 from polyward_client.port.interface import Progress
-from polyward_client.status import read_status, write_status
+from polyward_client.status import ADVICE, read_status, write_status
+from polyward_shared.problems import Code
 from tests.support.toy_trainer import toy_site, toy_study
 
 
 def test_parts_are_updated_on_their_own(tmp_path: Path) -> None:
     site = toy_site(tmp_path, "a", toy_study(), ("mask",))
     assert read_status(site) == {}
-    write_status(site, link="online")
+    write_status(site, link="online", refused=Code.DATA)
     write_status(site, progress=Progress(phase="training", epoch=1, epochs=2))
     status = read_status(site)
     assert status["link"] == "online"
     assert (status["progress"]["phase"], status["progress"]["epoch"]) == ("training", 1)
     assert status["at"] > 0
+    assert "polyward-node check" in ADVICE[status["refused"]]
+    write_status(site, refused="")
+    assert not read_status(site)["refused"]
 
 
 def test_threads_do_not_lose_one_anothers_parts(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from polyward_client.port.interface import Done, Watcher, Work
+from polyward_server import rounds
 from polyward_server.exchange import Presence
 from polyward_server.records import Event
 from polyward_shared.messages import Kind, Metric, Report, Stage
@@ -361,6 +363,26 @@ def test_no_quorum_waits_and_loses_nothing(tmp_path: Path) -> None:
         assert toy.run()
         assert toy.seen("waiting") == [(2, "", "no quorum")]
         assert toy.credited() == {1: ["a", "b", "c"], 2: ["a", "c"]}
+
+
+def test_without_a_quorum_it_waits_until_somebody_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "RETRY_SECONDS", 60.0)
+    waited: list[Event] = []
+
+    def heard(event: Event) -> None:
+        if event.what == "waiting":
+            waited.append(event)
+            threading.Timer(0.3, come).start()
+
+    def come() -> None:
+        toy.here["b"] = Presence(online=True, since=0.0)
+
+    with ToyFederation(tmp_path, toy_study(rounds=1), {n: TOYS[n] for n in ("a", "b")}, heard=heard) as toy:
+        toy.here["b"] = Presence(online=False, since=0.0)
+        began = time.monotonic()
+        assert toy.run()
+        assert time.monotonic() - began < 30
+    assert len(waited) == 1
 
 
 def test_a_simulation_gives_up_with_what_the_sites_refused(tmp_path: Path) -> None:

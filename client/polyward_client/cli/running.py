@@ -14,7 +14,7 @@ from polyward_client.cli.app import RUN, SiteArgument, app
 from polyward_client.node import run_node
 from polyward_client.parts import PARTS, become, make_folders
 from polyward_client.site import read_site
-from polyward_client.status import read_status
+from polyward_client.status import ADVICE, read_status
 from polyward_shared.commands import out, talk
 from polyward_shared.problems import Problem
 from polyward_shared.study import read_study
@@ -102,5 +102,7 @@ def status(site: SiteArgument) -> None:
         out.print(f"hub: {now.get('link', 'unknown')}, {time.time() - now['at']:.0f} s ago")
         if progress := now.get("progress"):
             out.print(f"last work: {progress['phase']} {progress['epoch']}/{progress['epochs']}")
+        if refused := now.get("refused"):
+            out.print(f"last refusal: {refused}; {ADVICE.get(refused, 'the log says more')}", soft_wrap=True)
     approved = sorted(place.approved.glob("*.json"))
     out.print(f"approved studies: {', '.join(path.stem[:12] for path in approved) or 'none'}")

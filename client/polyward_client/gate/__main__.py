@@ -92,16 +92,17 @@ class Orders:
             self.link.reply(reply, last - began)
 
     def _answered(self, message: Message) -> Message:
-        if self.control is None:
-            return self.gate.answer(message)
-        self.control.works_on(*named_work(message))
-        try:
-            reply = self.gate.answer(message)
-            if reply.has_error():
-                self.control.refused(read_refusal(reply))
-            return reply
-        finally:
+        """The gate's answer, with those who watch told of it: the hub on the control plane, people by the status."""
+        if self.control is not None:
+            self.control.works_on(*named_work(message))
+        reply = self.gate.answer(message)
+        code = read_refusal(reply) if reply.has_error() else None
+        write_status(self.gate.site, refused=code or "")
+        if self.control is not None:
             self.control.works_on("", 0)
+            if code is not None:
+                self.control.refused(code)
+        return reply
 
 
 if __name__ == "__main__":

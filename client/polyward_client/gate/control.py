@@ -67,6 +67,7 @@ class ControlLink:
         self._stated = -1  # lines of the record when its last checkpoint was sent
         self._awaited: set[tuple[int, str, str]] = set()  # checkpoints of this connection without a receipt
         self._renew_at = datetime.now(UTC)
+        self._reason = ""
         self.connected = False
         self._thread = threading.Thread(target=self._stay_connected, name="control", daemon=True)
 
@@ -94,6 +95,11 @@ class ControlLink:
         with self._lock:
             self._refusals[code] += 1
 
+    def _tell(self, reason: str) -> None:
+        """Why there is no connection; the same reason once."""
+        log.log(logging.INFO if reason == self._reason else logging.WARNING, "control plane: %s", reason)
+        self._reason = reason
+
     # --- the connection
 
     def _stay_connected(self) -> None:
@@ -103,7 +109,7 @@ class ControlLink:
             try:
                 self._converse()
             except (grpc.RpcError, grpc.FutureTimeoutError, OSError, Problem) as error:
-                log.info("control plane: %s", _reason(error))
+                self._tell(_reason(error))
             except Exception:  # the outermost layer of this thread: whatever it is, the node goes on and tries again
                 log.exception("the connection to the control plane failed")
             self.connected = False
@@ -288,6 +294,8 @@ def software() -> str:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, grpc.Call) and error.code() is grpc.StatusCode.PERMISSION_DENIED:
+        return "the hub refuses this node's certificate: it was revoked or replaced; ask the coordinator"
     if isinstance(error, grpc.FutureTimeoutError):
         return "cannot be reached"
     if isinstance(error, grpc.RpcError) and isinstance(error, grpc.Call):

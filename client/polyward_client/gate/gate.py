@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,6 +46,8 @@ log = logging.getLogger(__name__)
 
 SOFTWARE = re.compile(r"[a-z]+ [0-9a-z.+]+(, [a-z]+ [0-9a-z.+]+){0,5}")  # names and versions, no free text
 STATES_KEPT = 2  # the one in work and the one before it, on which a change may be sent
+
+TAKEN_BACK = frozenset({Code.PAUSED, Code.WITHDRAWN})
 
 
 class Gate:
@@ -85,8 +89,14 @@ class Gate:
                 self._check_turn(order, approval)
         except Refused as refused:
             log.warning("%s may not be worked on: %s", order.kind, refused.detail)  # in words: no data was touched yet
+            if refused.code in TAKEN_BACK:  # a gate that was killed within an order may have left its work running
+                threading.Thread(target=self._cancel, name="cancel", daemon=True).start()
             raise
         return approval, policy
+
+    def _cancel(self) -> None:
+        with suppress(Refused):  # a trainer that is away works on nothing
+            self._trainer.cancel()
 
     def _check_turn(self, order: Order, approval: Approval) -> None:
         if not 1 <= order.round <= approval.study.rounds:

@@ -51,7 +51,8 @@ ADVICE = {
     "between rewrites TLS); trying again",
     LinkState.STILL_ACTIVE: "the hub does not accept this node yet: an earlier connection has not timed out, "
     "or the key awaits approval; trying again",
-    LinkState.NOT_REGISTERED: "this node's key is not registered at the hub; waiting for approval",
+    LinkState.NOT_REGISTERED: "the hub does not know this node's key: it awaits approval, or was revoked, or its "
+    "certificate ran out; ask the coordinator",
     LinkState.CLOCK_SKEW: "this machine's clock differs from the hub's, so signatures are refused; set the clock",
     LinkState.REFUSED: "the hub refused this node; trying again",
     LinkState.CLOSED: "closed",

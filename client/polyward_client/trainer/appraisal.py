@@ -132,7 +132,8 @@ def appraisal_table(appraised: dict[str, Appraisal], finished: Finished, split: 
     caption = "temperatures were fitted on this very split" if split == "val" and fitted else None
     table = Table(title=f"{finished.study.id}, split {split}", caption=caption)
     for heading in ("task", "model", "figure", "value", "95 % interval", "n"):
-        table.add_column(heading, justify="right" if heading in {"value", "n"} else "left", no_wrap=True)
+        number = heading in {"value", "95 % interval", "n"}
+        table.add_column(heading, justify="right" if number else "left", no_wrap=number, overflow="fold")
     for each in appraised.values():
         first = True
         for row in each.figures:

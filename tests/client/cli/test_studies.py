@@ -79,7 +79,7 @@ def test_from_proposal_to_approval_to_withdrawal_and_back(keyboard: Keyboard) ->
     assert standing(keyboard.site, study) is None
     assert "approved" in keyboard.run("studies")
     assert keyboard.run("show", start, "--all").count("encoder.") > 5
-    keyboard.run("withdraw", start, "--reason", "consent ended")
+    keyboard.run("withdraw", study.id, "--reason", "consent ended")
     assert standing(keyboard.site, study) is Code.WITHDRAWN
     assert "withdrawn: consent ended" in keyboard.run("studies")
     assert "is not approved here" in keyboard.run("withdraw", start, code=2)
@@ -174,7 +174,7 @@ def test_a_pause_counts_even_when_the_record_is_broken(keyboard: Keyboard) -> No
 @pytest.mark.parametrize(
     ("study", "said"),
     [
-        ("abcd", "is the start of no digests"),
+        ("abcd", "names no studies"),
         ("elsewhere.toml", "there is no such file"),
         ("../x", "there is no such file"),
         ("abc", "there is no such file"),

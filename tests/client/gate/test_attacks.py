@@ -265,6 +265,16 @@ def test_what_is_taken_back_during_the_work_does_not_leave(
     assert used_hours(bench.site, DIGEST) > 0, "cancelled work counts too"
 
 
+@pytest.mark.parametrize("act", [withdrawn, paused])
+def test_work_that_a_killed_gate_left_behind_is_cancelled_too(bench: Bench, act: Any) -> None:
+    """Its guard died with it; the next order finds that the site's people have taken the work back."""
+    trainer = Slow(bench.site, 2.0, {"mask": 8})
+    bench.gate = Gate(bench.site, trainer)
+    act(bench)
+    bench.code(TRAIN)
+    assert trainer.cancelled.wait(5)
+
+
 def test_a_cancellation_that_nobody_here_asked_for_is_told_as_such(bench: Bench) -> None:
     trainer = Slow(bench.site, 2.0, {"mask": 8})
     trainer.cancel()
