@@ -19,7 +19,7 @@ check: $(INSTALLED)  ## lint, types, import rules, fast tests
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(PYTEST) -n auto -m "not slow"
+	$(PYTEST) -n auto --dist loadfile -m "not slow"
 
 recipes: $(INSTALLED)  ## two rounds of every recipe on generated images, and a look at what they left (about five minutes)
 	$(BIN)/polyward-sim recipes --try

@@ -122,9 +122,9 @@ def init(
 
 def serve(hub: Hub, stop: threading.Event) -> None:
     """Runs the hub until `stop` is set. Raises `Problem` when it runs already."""
-    lock = only_one(hub.lock, str(hub.folder))  # held until this process ends
+    only_one(hub.lock, str(hub.folder))  # held until this process ends
     renew_certificate(hub)
-    log.info("hub %s on %s:%d (process lock %d)", hub.file.name, hub.file.host, hub.file.port, lock)
+    log.info("hub %s on %s:%d; stop it with Ctrl-C", hub.file.name, hub.file.host, hub.file.port)
     superlink = Child("superlink", _superlink_command(hub), hub.folder, ALLOCATOR)
     runner = Child("runner", module("polyward_server.runner", str(hub.folder)), hub.folder, ALLOCATOR)
     control = Child("control", module("polyward_server.control", str(hub.folder)), hub.folder, ALLOCATOR)

@@ -133,6 +133,7 @@ def isolated(
         os.waitpid(child, 0)
 
 
+ABSTRACT = f"polyward-test-{os.getpid()}"  # a name of this process's own: tests may run beside one another
 TRAINER = """
 root, state, port = arguments
 image = root + '/doe_john/1.png'
@@ -141,7 +142,7 @@ def send():
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s: return s.sendto(b'x', ('127.0.0.1', int(port)))
 attempt('udp', send)
 attempt('name', lambda: socket.getaddrinfo('hub.example.org', 443) and 'resolved')
-attempt('abstract', lambda: socket.socket(socket.AF_UNIX).connect('\\0polyward-test'))
+attempt('abstract', lambda: socket.socket(socket.AF_UNIX).connect('\\0ABSTRACT'))
 attempt('read', lambda: open(image).read())
 attempt('write', lambda: open(root + '/new', 'w') and 'written')
 attempt('overwrite', lambda: open(image, 'r+') and 'written')
@@ -152,7 +153,7 @@ attempt('meet', lambda: open(state + '/port/new', 'w').write('x'))
 attempt('key', lambda: open(state + '/gate/node.key').read())
 attempt('sockets', lambda: sorted(os.listdir('/run')))
 attempt('capabilities', lambda: [l.split()[1] for l in open('/proc/self/status') if l.startswith(('Cap', 'NoNew'))])
-"""
+""".replace("ABSTRACT", ABSTRACT)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -160,7 +161,7 @@ def test_the_trainer_has_images_to_read_and_no_network(folder: tuple[Path, int |
     where, user = folder
     site = made(where, layout, user=user)
     with socket.create_server(("127.0.0.1", 0)) as server, socket.socket(socket.AF_UNIX) as abstract:
-        abstract.bind("\0polyward-test")
+        abstract.bind(f"\0{ABSTRACT}")
         abstract.listen()
         port = server.getsockname()[1]
         socket.create_connection(("127.0.0.1", port), 2).close()  # the server is there, for who has a network

@@ -43,8 +43,11 @@ def enrol(
     with Status("asking the hub for a certificate", console=talk) as status:
 
         def tell(asking: Asking) -> None:
-            if asking.state == "pending":
-                status.update("waiting for the coordinator, who compares the fingerprint by telephone and approves it")
+            waiting = "waiting for the coordinator, who compares the fingerprint by telephone and approves it"
+            if asking.state == "pending" and status.status != waiting:
+                status.update(waiting)
+                if not talk.is_terminal:  # a log shows no status line
+                    talk.print(waiting, soft_wrap=True)
 
         certificate = ask(invited, site, tell, patience=60 * wait)
     _make_vault_key(site)

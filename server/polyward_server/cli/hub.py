@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from polyward_server.cli.app import HUB, HubArgument, app
-from polyward_server.hub import Hub, init, serve
+from polyward_server.hub import Hub, bind_address, init, serve
 from polyward_server.ledger import Ledger
 from polyward_server.roster import Roster
 from polyward_shared import pki
@@ -32,6 +32,8 @@ def init_command(
     made = init(hub, name=name, host=host, port=port, control_port=control_port, gateway=gateway)
     Ledger(made.ledger).close()
     out.print(f"[green]made[/] {made.folder}")
+    if not gateway and bind_address(host) == host:
+        out.print(f"[yellow]{host} is this machine alone[/]: sites elsewhere need another --host, or a --gateway")
     out.print(f"then: polyward-hub serve {hub}, and for every site: polyward-hub invite {hub} SITE")
 
 
@@ -40,7 +42,6 @@ def serve_command(hub: HubArgument) -> None:
     """Run the hub until stopped: Flower's SuperLink behind our door, and the studies in the queue."""
     logging.getLogger().setLevel(logging.INFO)
     place = Hub(hub)
-    talk.print(f"hub {place.file.name} on {place.file.host}:{place.file.port}; stop with Ctrl-C")
     serve(place, stop_on_signals())
 
 

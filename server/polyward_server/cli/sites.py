@@ -42,7 +42,7 @@ def invite_command(
     ] = False,
 ) -> None:
     """Make an invitation for a site, good once. Send it as you would send a password. Works while the hub runs."""
-    validated({"site": site}, Named, where="polyward-hub invite")
+    validated({"site": site}, Named, where=f"the site's name {site!r}")
     place = Hub(hub)
     roster = _roster(place)
     if output is not None and output.exists():
