@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from polyward_client.cli import data, joining, keeping, models, proof, running, studies
+# help shows panels in the order of these imports
+# isort: off
+from polyward_client.cli import joining, data, studies, running, proof, models, keeping
+
+# isort: on
 from polyward_client.cli.app import app
 from polyward_shared.commands import run_app
 

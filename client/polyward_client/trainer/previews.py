@@ -35,6 +35,7 @@ GAP, LINE = 8, 14
 TITLE = 26
 BACK, INK, FAINT = (24, 26, 30), (235, 235, 235), (150, 155, 165)
 COLOURS = ((255, 96, 64), (64, 200, 255), (120, 230, 90), (255, 210, 60), (210, 120, 255), (255, 130, 190))
+DRAWN_BY_CLASS = frozenset({"segmentation", "detection"})
 UNUSED = "unused"  # no task has this name's file: theirs begin with `task.`
 
 Pixels = NDArray[np.uint8]
@@ -60,7 +61,8 @@ def draw_previews(folder: Path, manifest: Manifest, data: Dataset, study: Study,
             tiles = [_tile(data, kinds[task], task, place, manifest.cases[place], study) for place in places]
             total = sum(len(data.cases(split, task)) for split in SPLITS)
             title = f"{task} ({study.tasks[task].kind}): {len(tiles)} of {total} labelled images"
-            sheets.append(_write(folder / f"task.{task}.png", title, tiles))
+            names = getattr(study.tasks[task], "classes", ()) if study.tasks[task].kind in DRAWN_BY_CLASS else ()
+            sheets.append(_write(folder / f"task.{task}.png", title, tiles, names))
         if manifest.unused:
             tiles = [_unused_tile(row.path, row.row, study, root) for row in manifest.unused[:MOST]]
             title = f"{len(tiles)} of {len(manifest.unused)} rows that are not used: {manifest.unused[0].reason}"
@@ -173,8 +175,8 @@ def _unused_tile(name: str, row: int, study: Study, root: Path) -> tuple[Pixels,
     return pixels, [f"row {row}"]
 
 
-def _write(path: Path, title: str, tiles: Sequence[tuple[Pixels, list[str]]]) -> Path:
-    """The sheet as a PNG that only this user can read, whole or not at all."""
+def _write(path: Path, title: str, tiles: Sequence[tuple[Pixels, list[str]]], names: Sequence[str] = ()) -> Path:
+    """The sheet as a PNG that only this user can read, whole or not at all. `names` are told in their colours."""
     width = max((pixels.shape[1] for pixels, _ in tiles), default=SIDE)
     height = max((pixels.shape[0] for pixels, _ in tiles), default=SIDE)
     across = min(ACROSS, max(1, len(tiles)), max(1, ACROSS * SIDE // width))
@@ -183,10 +185,15 @@ def _write(path: Path, title: str, tiles: Sequence[tuple[Pixels, list[str]]]) ->
     step = (width + GAP, height + lines * LINE + GAP)
     font = ImageFont.load_default(size=11)
     head = ImageFont.load_default(size=14)
-    room = max(across * step[0] + GAP, round(head.getlength(title)) + 2 * GAP)
+    places = [
+        GAP + round(head.getlength("    ".join((title, *names[:number])) + "    ")) for number in range(len(names))
+    ]
+    room = max(across * step[0] + GAP, round(head.getlength("    ".join((title, *names)))) + 2 * GAP)
     sheet = Image.new("RGB", (room, TITLE + down * step[1] + GAP), BACK)
     draw = ImageDraw.Draw(sheet)
     draw.text((GAP, 5), title, fill=INK, font=head)
+    for number, (name, left) in enumerate(zip(names, places, strict=True)):
+        draw.text((left, 5), name, fill=COLOURS[number % len(COLOURS)], font=head)
     for place, (pixels, words) in enumerate(tiles):
         left, top = GAP + place % across * step[0], TITLE + GAP + place // across * step[1]
         sheet.paste(Image.fromarray(np.ascontiguousarray(pixels)), (left, top))

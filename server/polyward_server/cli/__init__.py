@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from polyward_server.cli import history, hub, sites, studies
+# help shows panels in the order of these imports
+# isort: off
+from polyward_server.cli import hub, sites, studies, history
+
+# isort: on
 from polyward_server.cli.app import app
 from polyward_shared.commands import run_app
 

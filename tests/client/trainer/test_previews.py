@@ -50,6 +50,7 @@ def test_the_contour_is_where_the_mask_is(tmp_path: Path) -> None:
     site = write_site(tmp_path, tasks=["mask"])
     drawn = sheets(tmp_path / "previews", make_study(tasks=["mask"]), site.path)["task.mask.png"]
     contour = coloured(drawn, COLOURS[0])[:200, :168]
+    assert coloured(drawn, COLOURS[0])[:30, 200:].any(), "the class is told above, in its colour"
     rows, columns = np.nonzero(contour)
     top, left = 34, 8  # of the first tile
     assert (rows.min() - top, rows.max() - top) == (60, 109)
