@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from polyward_client.decisions import Verdict, decide, last_about, last_approval, read_decisions
 from polyward_client.site import Policy
-from polyward_shared.chain import share_with_group, sync_folder
 from polyward_shared.messages import Kept, models_of
 from polyward_shared.problems import Code, Problem, Refused
 from polyward_shared.reading import validated
 from polyward_shared.schema import Schema
 from polyward_shared.study import Study
+from polyward_shared.whole import write_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +105,3 @@ def approved_now(folder: Path, digest: str) -> Approval:
     if approval is None:
         raise Problem(str(folder / f"{digest}.json"), "is gone", remedy="approve the study again")
     return approval
-
-
-def write_whole(path: Path, text: bytes) -> None:
-    """The file in its folder, for those the folder is for, whole and on the disk, or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    draft = path.with_suffix(".draft")
-    with open(draft, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-        share_with_group(file.fileno(), path.parent)
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, path)
-    sync_folder(path.parent)

@@ -7,7 +7,6 @@ vouches for.
 
 from __future__ import annotations
 
-import os
 import ssl
 import time
 from collections.abc import Callable
@@ -22,11 +21,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from polyward_client.site import Site, read_site
 from polyward_shared import pki
-from polyward_shared.chain import sync_folder
 from polyward_shared.invitation import Invitation
 from polyward_shared.problems import Problem
 from polyward_shared.proxy import spare_loopback_the_proxy
 from polyward_shared.reading import Frozen, formed
+from polyward_shared.whole import write_whole
 
 ASK_SECONDS = 0.3  # between questions at first; five seconds after a while
 SLOW_SECONDS = 5.0
@@ -92,7 +91,7 @@ def prepare(invitation: Invitation, folder: Path) -> Site:
     path = folder / "site.toml"
     if not path.exists():
         text = TEMPLATE.format(name=invitation.site, address=invitation.address, control=invitation.control)
-        write_whole(path, text.encode())
+        write_whole(path, text.encode(), mode=0o644)
     site = read_site(path)
     hub = site.file.hub
     if site.name != invitation.site or hub is None or hub.address != invitation.address:
@@ -104,7 +103,7 @@ def prepare(invitation: Invitation, folder: Path) -> Site:
         )
     authority = fetch_authority(invitation)
     if not site.ca.exists() or site.ca.read_bytes() != authority:
-        write_whole(site.ca, authority)
+        write_whole(site.ca, authority, mode=0o644)
     if not site.key.exists():
         (site.gate / "node.csr").unlink(missing_ok=True)  # of a key that was moved away
         pki.write_secret(site.key, pki.key_to_pem(pki.new_key()))
@@ -157,7 +156,7 @@ def enrol(invitation: Invitation, site: Site, tell: Callable[[Asking], None], *,
 def keep_certificate(site: Site, pem: bytes) -> x509.Certificate:
     """Writes the node's certificate, whole or not at all, if it fits key, name and authority. Raises `Problem`."""
     certificate = fitting_certificate(site, pem, pki.read_key(site.key))
-    write_whole(site.certificate, pem)
+    write_whole(site.certificate, pem, mode=0o644)
     return certificate
 
 
@@ -227,15 +226,3 @@ def _call(
     if len(content) > LARGEST_ANSWER:
         raise Problem(invitation.address, "answered something that is no hub's answer", remedy="check the address")
     return answer.status_code, content
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Writes a file and forces it to the disk, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    draft = path.with_name(f".{path.name}.draft")
-    with draft.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, path)
-    sync_folder(path.parent)

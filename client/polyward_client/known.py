@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from polyward_client.approvals import Approval, read_approval, write_whole
+from polyward_client.approvals import Approval, read_approval
 from polyward_client.decisions import Decision, Verdict, last_about, read_decisions
 from polyward_client.site import Site
 from polyward_shared.chain import read_chain
 from polyward_shared.messages import Kind
 from polyward_shared.problems import Code, Problem
 from polyward_shared.study import Study, read_study
+from polyward_shared.whole import write_whole
 
 START_OF_A_DIGEST = re.compile(r"[0-9a-f]{4,64}")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ipaddress
 import json
 import logging
-import os
 import secrets
 import socket
 import threading
@@ -22,11 +21,11 @@ from pydantic import Field
 
 from polyward_server.flower.superlink import ALLOCATOR, SuperLinkConfig
 from polyward_shared import pki
-from polyward_shared.chain import sync_folder
 from polyward_shared.invitation import Address
 from polyward_shared.problems import Problem
 from polyward_shared.reading import Frozen, read_toml, validated
 from polyward_shared.supervise import Child, module, only_one, supervise
+from polyward_shared.whole import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -141,13 +140,7 @@ def renew_certificate(hub: Hub) -> None:
         return
     key, authority = pki.read_key(hub.ca_key), pki.read_certificate(hub.ca)
     new = pki.new_server_certificate(pki.hosts_of(present), pki.read_key(hub.key), key, authority)
-    draft = hub.certificate.with_suffix(".draft")
-    with draft.open("wb") as file:
-        file.write(pki.certificate_to_pem(new))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, hub.certificate)
-    sync_folder(hub.folder)
+    write_whole(hub.certificate, pki.certificate_to_pem(new), mode=0o644)
     log.info("the hub's certificate is renewed; good until %s", new.not_valid_after_utc.isoformat(timespec="minutes"))
 
 

@@ -13,6 +13,7 @@ from polyward_client.site import Site, read_site
 from polyward_shared.commands import out, talk
 from polyward_shared.problems import Problem, Refused
 from polyward_shared.study import Study
+from polyward_shared.whole import write_whole
 
 if TYPE_CHECKING:
     from polyward_client.approvals import Approval
@@ -119,7 +120,6 @@ def withdraw(
 @app.command(rich_help_panel=STUDIES)
 def pause(site: SiteArgument) -> None:
     """Work on no order until 'resume'; what is under way is cancelled. The node stays online."""
-    from polyward_client.approvals import write_whole
     from polyward_client.decisions import Verdict, decide
 
     place = read_site(site)

@@ -15,7 +15,7 @@ import os
 import grpc
 from cryptography import x509
 
-from polyward_client.enrolment import fitting_certificate, write_whole
+from polyward_client.enrolment import fitting_certificate
 from polyward_client.site import Site
 from polyward_shared import pki
 from polyward_shared.chain import sync_folder
@@ -23,6 +23,7 @@ from polyward_shared.problems import Problem
 from polyward_shared.protos import RENEW, SERVICE
 from polyward_shared.protos import control_pb2 as pb
 from polyward_shared.proxy import spare_loopback_the_proxy
+from polyward_shared.whole import write_whole
 
 READY_SECONDS = 15.0
 
@@ -38,7 +39,7 @@ def rotate_key(site: Site) -> x509.Certificate:
         key = pki.read_key(new_key)
         pem = _asked(site, site.file.hub.control, pki.new_request(site.name, key))
         fitting_certificate(site, pem, key)
-        write_whole(new_certificate, pem)
+        write_whole(new_certificate, pem, mode=0o644)
     if new_key.exists():
         os.replace(new_key, site.key)
     os.replace(new_certificate, site.certificate)

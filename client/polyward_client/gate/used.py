@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from polyward_client.approvals import write_whole
 from polyward_client.site import Site
 from polyward_shared.problems import Problem
+from polyward_shared.whole import write_whole
 
 
 def used_hours(site: Site, study: str) -> float:

@@ -6,14 +6,12 @@ Within a task's split the total and the classes add up, so a class that is held 
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from polyward_client.trainer.manifest import SPLITS, Census
-from polyward_shared.chain import sync_folder
 from polyward_shared.study import Study
+from polyward_shared.whole import write_whole
 
 TOTAL = ""  # the key of a split's total among its classes
 WITHHELD = "withheld"  # small, or one of those that would give a small one away
@@ -60,16 +58,4 @@ def write_census(path: Path, counted: Counted, *, site: str, study: Study, minim
         for task, splits in counted.items()
     }
     stated = {"site": site, "study": study.id, "digest": study.digest(), "minimum_count": minimum, "tasks": tasks}
-    text = json.dumps(stated, indent=1)
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    except BaseException:
-        Path(draft).unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+    write_whole(path, json.dumps(stated, indent=1).encode() + b"\n")
