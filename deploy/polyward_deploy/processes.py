@@ -76,7 +76,14 @@ class Processes:
 @contextmanager
 def federation(study: Study, sites: Sequence[Path], folder: Path) -> Iterator[Processes]:
     """Makes a hub, enrols the sites, approves the study, starts everything, and ends it at the end."""
-    hub = init(folder / "hub", name=study.id, host="127.0.0.1", port=free_port(), control_port=free_port())
+    hub = init(
+        folder / "hub",
+        name=study.id,
+        host="127.0.0.1",
+        port=free_port(),
+        control_port=free_port(),
+        dashboard_port=free_port(),
+    )
     study_file = folder / "study.toml"
     study_file.write_text(tomli_w.dumps(_without_none(study.model_dump(mode="json"))), encoding="utf-8")
     derived = {site.name: site for site in (derive_site(path, folder / "sites", hub) for path in sites)}

@@ -38,6 +38,11 @@ host = {host}          # the address that sites reach; bound on this machine
 port = {port}            # orders, updates, enrolment
 control_port = {control_port}    # progress, commands, renewal of certificates
 private_port = {private_port}    # loopback only: Flower's other APIs, behind a secret
+dashboard_host = {dashboard_host}  # where the dashboard listens; "127.0.0.1" is for this machine alone
+dashboard_port = {dashboard_port}   # https://{host_shown}:{dashboard_port}
+# dashboard_certificate = "/etc/ssl/hub.pem"  # one that your browsers trust, with its key; the hub's own otherwise
+# dashboard_key = "/etc/ssl/private/hub.key"
+# database = "postgresql://polyward@db.example.org/polyward"  # its password: secrets/database; ledger.db otherwise
 gateway = {gateway}         # host:port that sites use instead of both, such as hub.example.org:443; see deploy/gateway
 certificate_days = {certificate_days}  # how long a site's certificate is good; it renews itself at half of that
 """
@@ -51,6 +56,11 @@ class HubFile(Frozen):
     port: Port
     control_port: Port
     private_port: Port
+    dashboard_host: str = Field(default="127.0.0.1", min_length=1, max_length=253)
+    dashboard_port: Port = 8445
+    dashboard_certificate: Path | None = None
+    dashboard_key: Path | None = None
+    database: str = Field(default="", max_length=500, pattern=r"^(|postgresql://[^\s:@]+@.+)$")
     gateway: Address | Literal[""] = ""
     certificate_days: float = Field(default=14.0, gt=0, le=397)
 
@@ -85,6 +95,8 @@ def init(
     host: str,
     port: int,
     control_port: int | None = None,
+    dashboard_host: str = "127.0.0.1",
+    dashboard_port: int | None = None,
     gateway: str = "",
     certificate_days: float = 14.0,
     also: Sequence[str] = (),
@@ -98,6 +110,8 @@ def init(
         "port": port,
         "control_port": control_port or port + 1,
         "private_port": free_port(),
+        "dashboard_host": dashboard_host,
+        "dashboard_port": dashboard_port or (control_port or port + 1) + 1,
         "gateway": gateway,
         "certificate_days": certificate_days,
     }
@@ -114,7 +128,9 @@ def init(
     pki.write_secret(folder / "secrets" / "superexec", secrets.token_hex(32).encode())
     (folder / "ca.pem").write_bytes(pki.certificate_to_pem(authority))
     (folder / "server.pem").write_bytes(pki.certificate_to_pem(certificate))
-    text = TEMPLATE.format(folder=folder, **{key: json.dumps(value) for key, value in values.items()})
+    text = TEMPLATE.format(
+        folder=folder, host_shown=dashboard_host, **{key: json.dumps(value) for key, value in values.items()}
+    )
     (folder / "hub.toml").write_text(text, encoding="utf-8")
     return Hub(folder)
 

@@ -15,14 +15,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from polyward_server.records import Contribution, Event, Member, Pair, Round, Signals
+from polyward_server import audit
+from polyward_server.records import Contribution, Event, Member, Noted, Pair, Round, Signals, State
 from polyward_server.tables import contributions, events, kept, members, metrics, pairs, rounds, studies, tables
 from polyward_shared.messages import AT_THE_END, Kept, Metric, Stage
 from polyward_shared.problems import Problem
 from polyward_shared.reading import validated
 from polyward_shared.study import Study
 
-VERSION = 5  # of the tables; a file of another version is refused
+VERSION = 6  # of the tables; a file of another version is refused
 
 
 Watcher = Callable[[Event], None]
@@ -61,10 +62,10 @@ class Ledger:
         with self._engine.begin() as db:
             known = db.execute(sa.select(studies.c.state).where(studies.c.digest == digest)).scalar()
             if known is None:
-                values = {"digest": digest, "id": study.id, "text": study.canonical(), "state": "queued"}
+                values = {"digest": digest, "id": study.id, "text": study.canonical(), "state": State.QUEUED}
                 db.execute(studies.insert().values(**values, reason="", queued=_now()))
-            elif known in {"stopped", "failed"}:
-                db.execute(studies.update().where(studies.c.digest == digest).values(state="queued", reason=""))
+            elif known in {State.STOPPED, State.FAILED}:
+                db.execute(studies.update().where(studies.c.digest == digest).values(state=State.QUEUED, reason=""))
         return digest
 
     def study(self, digest: str) -> Study:
@@ -178,7 +179,9 @@ class Ledger:
                 rows = [{"study": study, "round": committed.number, **asdict(each)} for each in between]
                 db.execute(pairs.insert(), rows)
             _insert_metrics(db, study, committed.number, figures)
-        self.note(Event(study, committed.number, "", "committed", committed.encoder))
+            happened = Event(study, committed.number, "", "committed", committed.encoder)
+            audit.append(db, happened)
+        self._watch(happened)
 
     def add_metrics(self, study: str, number: int, figures: Iterable[tuple[str, Metric]]) -> None:
         """Figures that belong to no new state: those after the final tuning. The same site's replace older ones."""
@@ -238,17 +241,26 @@ class Ledger:
 
     def note(self, happened: Event) -> None:
         with self._engine.begin() as db:
-            db.execute(events.insert().values(at=_now(), **asdict(happened)))
+            audit.append(db, happened)
         self._watch(happened)
+
+    def noted(
+        self, *, after: int = 0, before: int | None = None, study: str | None = None, last: int | None = None
+    ) -> list[Noted]:
+        """Events between these numbers, oldest first: of one study if named; only the `last` so many if said."""
+        query = sa.select(events).where(events.c.id > after)
+        if before is not None:
+            query = query.where(events.c.id < before)
+        if study is not None:
+            query = query.where(events.c.study == study)
+        if last is not None:
+            query = query.order_by(events.c.id.desc()).limit(last)
+        with self._engine.connect() as db:
+            return sorted(audit.noted(db, query), key=lambda each: each.number)
 
     def events_after(self, number: int, study: str) -> list[tuple[int, Event]]:
         """The study's events whose number is larger, oldest first."""
-        with self._engine.connect() as db:
-            query = sa.select(events).where((events.c.id > number) & (events.c.study == study))
-            return [
-                (row.id, Event(row.study, row.round, row.site, row.what, row.detail))
-                for row in db.execute(query.order_by(events.c.id))
-            ]
+        return [(each.number, each.event) for each in self.noted(after=number, study=study)]
 
     def _check_version(self, where: str) -> None:
         if self._engine.dialect.name != "sqlite":

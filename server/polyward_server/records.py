@@ -3,17 +3,47 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """Where a study stands."""
+
+    DRAFT = "draft"  # written and shown to sites, not yet to be run
+    QUEUED = "queued"  # its turn comes when those before it have ended
+    WAITING = "waiting"  # its turn is now, but too few sites have approved it, or are here
+    RUNNING = "running"
+    PAUSED = "paused"  # by a person, after the round that was being run
+    RESUMING = "resuming"  # the hub or a person has just started it again
+    FINISHED = "finished"
+    STOPPED = "stopped"  # by a person
+    FAILED = "failed"  # the reason stands beside it
+
+
+RUNS = (State.RUNNING, State.RESUMING, State.WAITING, State.QUEUED)  # that a runner takes, in this order
+ENDED = (State.FINISHED, State.STOPPED, State.FAILED)
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened, for people who watch; `site` is the authenticated one, or empty."""
+    """Something that happened, for people who watch; `site` is the authenticated one, or empty; `actor` the person."""
 
     study: str
     round: int
     site: str
     what: str
     detail: str = ""
+    actor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """An event as the ledger keeps it: its number, when (ISO 8601), and the hash of it and the one before."""
+
+    number: int
+    at: str
+    event: Event
+    hash: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,36 @@ studies = sa.Table(
     sa.Column("digest", sa.String(64), primary_key=True),
     sa.Column("id", sa.String(64), nullable=False),
     sa.Column("text", sa.Text, nullable=False),
-    sa.Column("state", sa.String(16), nullable=False),  # queued, running, finished, stopped, failed
+    sa.Column("state", sa.String(16), nullable=False),  # records.State
     sa.Column("reason", sa.Text, nullable=False, default=""),
     sa.Column("queued", sa.String(32), nullable=False),
+    sa.Column("priority", sa.Integer, nullable=False, default=0),  # higher first, then the longest waiting
+    sa.Column("extends", sa.String(64), nullable=False, default=""),  # digest of the study that it goes on from
+    sa.Column("author", sa.String(64), nullable=False, default=""),  # who brought it
+)
+leases = sa.Table(
+    "leases",
+    tables,
+    sa.Column("study", sa.ForeignKey("studies.digest"), primary_key=True),
+    sa.Column("holder", sa.String(64), nullable=False),  # the hub whose runner runs it
+    sa.Column("until", sa.Float, nullable=False),  # Unix seconds; renewed while it runs
+)
+approvals = sa.Table(
+    "approvals",
+    tables,
+    sa.Column("study", sa.String(64), primary_key=True),  # digest; of a study that this hub knows
+    sa.Column("site", sa.String(64), primary_key=True),
+    sa.Column("at", sa.String(32), nullable=False),  # when the site said so
+)
+spans = sa.Table(
+    "spans",
+    tables,
+    sa.Column("study", sa.String(64), primary_key=True),
+    sa.Column("round", sa.Integer, primary_key=True),
+    sa.Column("site", sa.String(64), primary_key=True),
+    sa.Column("phase", sa.String(12), primary_key=True),  # of the site's work on the round, as it says
+    sa.Column("began", sa.Float, primary_key=True),  # Unix seconds by the hub's clock
+    sa.Column("seconds", sa.Float, nullable=False),
 )
 sites = sa.Table(
     "sites",
@@ -70,12 +97,12 @@ checkpoints = sa.Table(
     "checkpoints",
     tables,
     sa.Column("site", sa.String(64), primary_key=True),
-    sa.Column("lines", sa.Integer, primary_key=True),  # of the site's record
+    sa.Column("lines", sa.BigInteger, primary_key=True),  # of the site's record
     sa.Column("hash", sa.String(64), primary_key=True),  # of the last of them; two for one number tell of a rewriting
     sa.Column("at", sa.String(40), nullable=False),
     sa.Column("signature", sa.Text, nullable=False),  # of the site's key, hexadecimal
     sa.Column("public_key", sa.Text, nullable=False),
-    sa.Column("rounds", sa.Integer, nullable=False),  # what the hub's receipt said of its own history
+    sa.Column("rounds", sa.BigInteger, nullable=False),  # what the hub's receipt said of its own history
     sa.Column("head", sa.String(64), nullable=False),
 )
 members = sa.Table(
@@ -83,7 +110,7 @@ members = sa.Table(
     tables,
     sa.Column("study", sa.ForeignKey("studies.digest"), primary_key=True),
     sa.Column("site", sa.String(64), primary_key=True),
-    sa.Column("samples", sa.Integer, nullable=False),
+    sa.Column("samples", sa.BigInteger, nullable=False),
     sa.Column("counts", sa.Text, nullable=False),  # JSON: labels per task
     sa.Column("schema", sa.Text, nullable=False),
     sa.Column("software", sa.Text, nullable=False),
@@ -113,11 +140,11 @@ contributions = sa.Table(
     sa.Column("round", sa.Integer, primary_key=True),
     sa.Column("site", sa.String(64), primary_key=True),
     sa.Column("attempt", sa.Integer, nullable=False),
-    sa.Column("weight", sa.Integer, nullable=False),
+    sa.Column("weight", sa.BigInteger, nullable=False),
     sa.Column("norm", sa.Float, nullable=False),
     sa.Column("sha256", sa.String(64), nullable=False),
-    sa.Column("bytes_up", sa.Integer, nullable=False),
-    sa.Column("bytes_down", sa.Integer, nullable=False),
+    sa.Column("bytes_up", sa.BigInteger, nullable=False),
+    sa.Column("bytes_down", sa.BigInteger, nullable=False),
     sa.Column("seconds", sa.Float, nullable=False),  # of training, as the site says
     sa.Column("steps", sa.Integer, nullable=False),  # of the optimiser, as the site says
     sa.Column("scale", sa.Float, nullable=False),  # below 1 where the update was cut to a usual length
@@ -162,11 +189,73 @@ metrics = sa.Table(
 events = sa.Table(
     "events",
     tables,
-    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),  # without gaps
     sa.Column("at", sa.String(32), nullable=False),
     sa.Column("study", sa.String(64), nullable=False),
     sa.Column("round", sa.Integer, nullable=False),
     sa.Column("site", sa.String(64), nullable=False),
     sa.Column("what", sa.String(24), nullable=False),
     sa.Column("detail", sa.Text, nullable=False),
+    sa.Column("actor", sa.String(80), nullable=False, default=""),  # the person who did it, or empty for the hub
+    sa.Column("hash", sa.String(64), nullable=False),  # of this event and the one before
+)
+heads = sa.Table(
+    "heads",
+    tables,
+    sa.Column("chain", sa.String(12), primary_key=True),  # "events"
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("hash", sa.String(64), nullable=False),
+)
+tags = sa.Table(
+    "tags",
+    tables,
+    sa.Column("tag", sa.String(64), primary_key=True),
+    sa.Column("encoder", sa.String(64), nullable=False),  # digest of the state in the registry
+    sa.Column("at", sa.String(32), nullable=False),
+    sa.Column("actor", sa.String(80), nullable=False),
+)
+imports = sa.Table(
+    "imports",
+    tables,
+    sa.Column("encoder", sa.String(64), primary_key=True),  # digest of the state in the registry
+    sa.Column("source", sa.String(255), nullable=False),  # the file's name, as it was told
+    sa.Column("lineage", sa.Text, nullable=False),  # JSON: what a signed release said of it, or {}
+    sa.Column("at", sa.String(32), nullable=False),
+    sa.Column("actor", sa.String(80), nullable=False),
+)
+releases = sa.Table(
+    "releases",
+    tables,
+    sa.Column("name", sa.String(64), primary_key=True),  # such as breast-1.0
+    sa.Column("encoder", sa.String(64), nullable=False),
+    sa.Column("statement", sa.Text, nullable=False),  # JSON: what was signed
+    sa.Column("signature", sa.Text, nullable=False),  # of the hub's server key, hexadecimal
+    sa.Column("at", sa.String(32), nullable=False),
+    sa.Column("actor", sa.String(80), nullable=False),
+)
+users = sa.Table(
+    "users",
+    tables,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("role", sa.String(12), nullable=False),  # viewer, coordinator, admin
+    sa.Column("password", sa.String(200), nullable=False, default=""),  # argon2id; empty for those of a provider
+    sa.Column("subject", sa.String(255), nullable=False, default=""),  # who it is at the OpenID provider
+    sa.Column("made", sa.String(32), nullable=False),
+    sa.Column("disabled", sa.String(32), nullable=False, default=""),  # when; empty while it may sign in
+)
+sessions = sa.Table(
+    "sessions",
+    tables,
+    sa.Column("id", sa.String(64), primary_key=True),  # SHA-256 of the cookie
+    sa.Column("user", sa.ForeignKey("users.name"), nullable=False),
+    sa.Column("token", sa.String(64), nullable=False),  # that every changing request must bear
+    sa.Column("began", sa.Float, nullable=False),  # Unix seconds
+    sa.Column("seen", sa.Float, nullable=False),
+)
+failures = sa.Table(
+    "failures",
+    tables,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("who", sa.String(255), nullable=False, index=True),  # a user's name or an address, as tried
+    sa.Column("at", sa.Float, nullable=False),  # Unix seconds
 )

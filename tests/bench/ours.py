@@ -108,7 +108,14 @@ def started_hub(folder: Path) -> Processes:
     folder.mkdir(parents=True, exist_ok=True)
     hub = Processes(
         folder,
-        init(folder / "hub", name="bench", host="127.0.0.1", port=free_port(), control_port=free_port()),
+        init(
+            folder / "hub",
+            name="bench",
+            host="127.0.0.1",
+            port=free_port(),
+            control_port=free_port(),
+            dashboard_port=free_port(),
+        ),
         {},
         folder,
     )

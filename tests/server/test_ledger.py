@@ -186,7 +186,7 @@ def test_a_file_of_another_version_is_refused_untouched(tmp_path: Path) -> None:
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA user_version = 7")
     db.close()
-    with pytest.raises(Problem, match=r"another version of polyward \(tables 7, this one reads 5\)"):
+    with pytest.raises(Problem, match=r"another version of polyward \(tables 7, this one reads 6\)"):
         Ledger(path)
     with sqlite3.connect(path) as db:
         assert db.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)

@@ -33,6 +33,7 @@ class RealHub:
             host="127.0.0.1",
             port=free_port(),
             control_port=free_port(),
+            dashboard_port=free_port(),
             certificate_days=certificate_days,
             also=["hub.test"],
         )

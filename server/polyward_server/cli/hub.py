@@ -23,13 +23,26 @@ def init_command(
     host: Annotated[str, typer.Option(help="the name or address that sites will use")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="for orders, updates and enrolment")] = 8443,
     control_port: Annotated[int | None, typer.Option(help="for the control plane; the next one by default")] = None,
+    dashboard_host: Annotated[
+        str, typer.Option(help="where the dashboard listens; by default for this machine alone")
+    ] = "127.0.0.1",
+    dashboard_port: Annotated[int | None, typer.Option(help="of the dashboard; the second next one by default")] = None,
     gateway: Annotated[
         str, typer.Option(help="host:port that sites use for both, such as hub.example.org:443; see deploy/gateway")
     ] = "",
     name: Annotated[str, typer.Option(help="shown to sites")] = "polyward hub",
 ) -> None:
     """Make a hub: its certificate authority, server certificate, secrets and empty ledger."""
-    made = init(hub, name=name, host=host, port=port, control_port=control_port, gateway=gateway)
+    made = init(
+        hub,
+        name=name,
+        host=host,
+        port=port,
+        control_port=control_port,
+        dashboard_host=dashboard_host,
+        dashboard_port=dashboard_port,
+        gateway=gateway,
+    )
     Ledger(made.ledger).close()
     out.print(f"[green]made[/] {made.folder}")
     if not gateway and bind_address(host) == host:
