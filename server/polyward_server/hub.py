@@ -1,7 +1,7 @@
 """The hub's folder and its processes: made once by `init`, kept running by `serve`.
 
-`serve` supervises three processes: Flower's SuperLink behind our door, the runner, which runs queued studies, and the
-control plane. Any may be killed at any time; the ledger and the registry are all that counts.
+`serve` supervises four processes: Flower's SuperLink behind our door, the runner, which runs queued studies, the
+control plane, and the dashboard. Any may be killed at any time; the ledger and the registry are all that counts.
 """
 
 from __future__ import annotations
@@ -140,10 +140,12 @@ def serve(hub: Hub, stop: threading.Event) -> None:
     only_one(hub.lock, str(hub.folder))  # held until this process ends
     renew_certificate(hub)
     log.info("hub %s on %s:%d; stop it with Ctrl-C", hub.file.name, hub.file.host, hub.file.port)
+    log.info("dashboard on https://%s:%d", hub.file.dashboard_host, hub.file.dashboard_port)
     superlink = Child("superlink", _superlink_command(hub), hub.folder, ALLOCATOR)
     runner = Child("runner", module("polyward_server.runner", str(hub.folder)), hub.folder, ALLOCATOR)
     control = Child("control", module("polyward_server.control", str(hub.folder)), hub.folder, ALLOCATOR)
-    supervise([superlink, runner, control], stop)
+    dashboard = Child("dashboard", module("polyward_server.dashboard", str(hub.folder)), hub.folder, ALLOCATOR)
+    supervise([superlink, runner, control, dashboard], stop)
 
 
 def renew_certificate(hub: Hub) -> None:

@@ -1,7 +1,7 @@
 """The hub's durable truth: studies, sites, rounds, contributions, figures and events, in one database.
 
 A round is one transaction: its state's digest, every contribution and every figure, or nothing. The primary keys make
-a second contribution of the same site to the same round impossible. SQLite in WAL mode by default.
+a second contribution of the same site to the same round impossible.
 """
 
 from __future__ import annotations
@@ -10,21 +10,27 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 
 from polyward_server import audit
+from polyward_server.database import Where, open_database
 from polyward_server.records import Contribution, Event, Member, Noted, Pair, Round, Signals, State
-from polyward_server.tables import contributions, events, kept, members, metrics, pairs, rounds, studies, tables
+from polyward_server.tables import (
+    approvals,
+    contributions,
+    events,
+    kept,
+    members,
+    metrics,
+    pairs,
+    rounds,
+    studies,
+)
 from polyward_shared.messages import AT_THE_END, Kept, Metric, Stage
 from polyward_shared.problems import Problem
 from polyward_shared.reading import validated
 from polyward_shared.study import Study
-
-VERSION = 6  # of the tables; a file of another version is refused
-
 
 Watcher = Callable[[Event], None]
 
@@ -32,19 +38,9 @@ Watcher = Callable[[Event], None]
 class Ledger:
     """The database. `watch` is told every event after it is written."""
 
-    def __init__(self, where: Path | str, watch: Watcher = lambda _: None) -> None:
-        url = where if isinstance(where, str) else f"sqlite:///{where}"
-        self._engine = sa.create_engine(url)
+    def __init__(self, where: Where | str, watch: Watcher = lambda _: None) -> None:
+        self._engine = open_database(where)
         self._watch = watch
-        if self._engine.dialect.name == "sqlite":
-            sa.event.listen(self._engine, "connect", _durable)
-        try:
-            self._check_version(str(where))
-            tables.create_all(self._engine)
-        except sa.exc.DatabaseError as error:
-            raise Problem(
-                str(where), f"cannot be opened as a ledger ({error.orig})", remedy="take the file from a backup"
-            ) from None
 
     @property
     def engine(self) -> sa.Engine:
@@ -112,19 +108,22 @@ class Ledger:
             here = (members.c.study == study) & (members.c.site == site) & members.c.agrees
             if not db.execute(members.update().where(here).values(agrees=False)).rowcount:
                 return
-        last = self.last_round(study)
-        self.note(Event(study, last.number if last else 0, site, "withdrawn"))
+            last = db.execute(sa.select(sa.func.max(rounds.c.round)).where(rounds.c.study == study)).scalar()
+            happened = Event(study, last or 0, site, "withdrawn")
+            audit.append(db, happened)
+        self._watch(happened)
 
     def history(self) -> list[tuple[str, ...]]:
         """Every committed round of every study in the order of commitment, with who gave what: what a head is over."""
         with self._engine.connect() as db:
+            order = sa.select(rounds).order_by(rounds.c.committed, rounds.c.study, rounds.c.round)
+            committed = db.execute(order).all()  # first: a round that is committed between the two looks is left out
             given: dict[tuple[str, int], list[str]] = {}
             for row in db.execute(sa.select(contributions).order_by(contributions.c.site)):
                 given.setdefault((row.study, row.round), []).append(f"{row.site}={row.sha256}")
-            order = sa.select(rounds).order_by(rounds.c.committed, rounds.c.study, rounds.c.round)
             return [
                 (row.study, str(row.round), row.state, row.encoder, *given.get((row.study, row.round), ()))
-                for row in db.execute(order)
+                for row in committed
             ]
 
     def last_round(self, study: str) -> Round | None:
@@ -144,6 +143,7 @@ class Ledger:
                     row.memory,
                     json.loads(row.variants),
                     Signals(row.step, row.drift, row.cancellation, row.orthogonal, row.effective),
+                    row.committed,
                 )
                 for row in rows
             ]
@@ -158,6 +158,7 @@ class Ledger:
     ) -> None:
         """One transaction. Raises `sqlalchemy.exc.IntegrityError` if the round was committed before."""
         with self._engine.begin() as db:
+            audit.take_turn(db)  # so that no other study's round is committed with an earlier time after this one
             newest = db.execute(sa.select(sa.func.max(rounds.c.committed))).scalar() or ""
             db.execute(
                 rounds.insert().values(
@@ -237,6 +238,12 @@ class Ledger:
             rows = db.execute(sa.select(kept).where(kept.c.study == study).order_by(kept.c.site, kept.c.task))
             return {(row.site, row.task): row.model for row in rows}
 
+    def approvals(self, study: str) -> dict[str, str]:
+        """Sites that said they have approved the study, and when."""
+        with self._engine.connect() as db:
+            rows = db.execute(sa.select(approvals).where(approvals.c.study == study).order_by(approvals.c.site))
+            return {row.site: row.at for row in rows}
+
     # --- events
 
     def note(self, happened: Event) -> None:
@@ -262,20 +269,6 @@ class Ledger:
         """The study's events whose number is larger, oldest first."""
         return [(each.number, each.event) for each in self.noted(after=number, study=study)]
 
-    def _check_version(self, where: str) -> None:
-        if self._engine.dialect.name != "sqlite":
-            return
-        with self._engine.begin() as db:
-            found = db.exec_driver_sql("PRAGMA user_version").scalar_one()
-            if found == 0:
-                db.exec_driver_sql(f"PRAGMA user_version = {VERSION}")
-            elif found != VERSION:
-                raise Problem(
-                    where,
-                    f"was written by another version of polyward (tables {found}, this one reads {VERSION})",
-                    remedy="use the version that wrote it, or start with a new hub folder",
-                )
-
 
 def _insert_metrics(db: sa.Connection, study: str, number: int, figures: Iterable[tuple[str, Metric]]) -> None:
     rows = [
@@ -296,16 +289,6 @@ def _insert_metrics(db: sa.Connection, study: str, number: int, figures: Iterabl
     ]
     if rows:
         db.execute(metrics.insert(), rows)
-
-
-def _durable(connection: Any, _: Any) -> None:
-    """A committed round survives a power cut; readers do not block the writer."""
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=FULL")
-    cursor.execute("PRAGMA foreign_keys=ON")
-    cursor.execute("PRAGMA busy_timeout=10000")
-    cursor.close()
 
 
 def _after(newest: str) -> str:

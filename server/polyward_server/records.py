@@ -109,3 +109,4 @@ class Round:
     memory: str = ""
     variants: dict[str, dict[str, str]] = field(default_factory=dict)
     signals: Signals = Signals()
+    committed: str = field(default="", compare=False)  # when (ISO 8601), as the ledger says

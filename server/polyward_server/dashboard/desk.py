@@ -1,0 +1,53 @@
+"""What every page needs: the hub's durable state, the templates, and the stream of changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+
+from polyward_server.dashboard import words
+from polyward_server.hub import Hub
+from polyward_server.ledger import Ledger
+from polyward_server.registry import Registry
+from polyward_server.roster import Roster
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """One dashboard's means. Everything in it may be used from any thread."""
+
+    hub: Hub
+    ledger: Ledger
+    roster: Roster
+    registry: Registry
+    templates: jinja2.Environment
+
+    @classmethod
+    def of(cls, hub: Hub) -> Desk:
+        ledger = Ledger(hub.ledger)
+        return cls(hub, ledger, Roster(ledger), Registry(hub.registry), environment())
+
+    def html(self, template: str, **values: Any) -> str:
+        return self.templates.get_template(template).render(hub=self.hub.file, **values)
+
+
+def environment() -> jinja2.Environment:
+    """The templates: everything is escaped, and a name that is not there is an error."""
+    made = jinja2.Environment(
+        loader=jinja2.PackageLoader("polyward_server.dashboard"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    filters: Mapping[str, Callable[..., Any]] = {
+        "duration": words.duration,
+        "size": words.size,
+        "figure": words.figure,
+        "short": words.short,
+    }
+    made.filters.update(filters)
+    return made

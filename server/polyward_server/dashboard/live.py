@@ -1,0 +1,107 @@
+"""Pages that stay current: one look at the ledger for everybody who watches, and only what changed is sent.
+
+However many people have a page open, a panel is drawn once for each role, and sent to a browser when its HTML is
+another than before. A stream begins with every panel of its page, so a browser that was away, or a hub that was
+restarted, needs no memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import sqlalchemy as sa
+from starlette.concurrency import run_in_threadpool
+
+from polyward_server.dashboard.desk import Desk
+from polyward_server.dashboard.panels import CONTACTS, EVENTS, Panel, drawn, panels_of
+from polyward_server.tables import contacts, heads
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.5
+MOST_WAITING = 200  # panels; a browser that is further behind is let go, and begins anew when it is back
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What somebody has open: `study` is a digest, or empty on pages of the whole hub."""
+
+    name: str
+    study: str
+    role: str
+
+
+@dataclass(slots=True)
+class Audience:
+    """Everybody who has the same page open, and what they see."""
+
+    shown: dict[str, str] = field(default_factory=dict)
+    streams: set[asyncio.Queue[tuple[str, str] | None]] = field(default_factory=set)
+
+
+class Live:
+    """The one watcher of a dashboard. All methods belong to its event loop."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._pages: dict[Page, Audience] = {}
+        self._pulse: dict[str, object] = {}
+
+    async def watch(self) -> None:
+        """Looks for changes until it is cancelled. The database may be away for a while."""
+        while True:
+            try:
+                await self._look()
+            except sa.exc.SQLAlchemyError:
+                log.exception("the ledger cannot be read; looking again")
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def panels(self, page: Page) -> AsyncIterator[tuple[str, str]]:
+        """Name and HTML of every panel of the page, then of each that changes."""
+        queue: asyncio.Queue[tuple[str, str] | None] = asyncio.Queue(MOST_WAITING)
+        audience = self._pages.setdefault(page, Audience())
+        audience.streams.add(queue)
+        try:
+            for panel in panels_of(page.name):
+                html = await run_in_threadpool(drawn, self._desk, panel, page.study, page.role)
+                audience.shown[panel.name] = html
+                yield panel.name, html
+            while (changed := await queue.get()) is not None:
+                yield changed
+        finally:
+            audience.streams.discard(queue)
+            if not audience.streams:
+                self._pages.pop(page, None)
+
+    async def _look(self) -> None:
+        if not self._pages:
+            return
+        pulse = await run_in_threadpool(self._feel)
+        changed = {topic for topic, value in pulse.items() if self._pulse.get(topic) != value}
+        self._pulse = pulse
+        for page, audience in list(self._pages.items()):
+            for panel in panels_of(page.name):
+                if panel.topics & changed:
+                    await self._refresh(page, audience, panel)
+
+    async def _refresh(self, page: Page, audience: Audience, panel: Panel) -> None:
+        html = await run_in_threadpool(drawn, self._desk, panel, page.study, page.role)
+        if audience.shown.get(panel.name) == html:
+            return
+        audience.shown[panel.name] = html
+        for queue in list(audience.streams):
+            if queue.full():
+                audience.streams.discard(queue)
+                queue.get_nowait()
+                queue.put_nowait(None)
+            else:
+                queue.put_nowait((panel.name, html))
+
+    def _feel(self) -> dict[str, object]:
+        """A value for each topic, another one whenever something there has changed."""
+        with self._desk.ledger.engine.connect() as db:
+            told = db.execute(sa.select(sa.func.max(contacts.c.at), sa.func.sum(contacts.c.connected.cast(sa.Integer))))
+            return {EVENTS: db.execute(sa.select(sa.func.max(heads.c.number))).scalar(), CONTACTS: tuple(told.one())}

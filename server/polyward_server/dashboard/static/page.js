@@ -1,0 +1,123 @@
+// Keeps a page's panels current, tells the time in words, and sends what people decide.
+"use strict";
+
+// --- panels
+
+const stream = document.body.dataset.live;
+const state = document.querySelector(".live");
+const shown = new Map(); // panel -> HTML as it came, so that nothing is touched that has not changed
+
+function say(word, text) {
+  if (state && state.dataset.state !== word) {
+    state.dataset.state = word;
+    state.querySelector("span").textContent = text;
+  }
+}
+
+function refresh(name, html) {
+  const place = document.querySelector(`[data-panel="${CSS.escape(name)}"]`);
+  if (!place || shown.get(name) === html) return;
+  shown.set(name, html);
+  const next = document.createElement("div");
+  next.innerHTML = html;
+  const open = [...place.querySelectorAll("details[open][id]")].map((each) => each.id);
+  const focused = place.contains(document.activeElement) ? document.activeElement.id : "";
+  const scrolled = [...place.querySelectorAll(".scroll")].map((each) => each.scrollLeft);
+  keepCharts(place, next);
+  place.replaceChildren(...next.childNodes);
+  for (const id of open) place.querySelector(`#${CSS.escape(id)}`)?.setAttribute("open", "");
+  place.querySelectorAll(".scroll").forEach((each, i) => (each.scrollLeft = scrolled[i] || 0));
+  if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
+  drawCharts(place);
+  tellTimes(place);
+}
+
+function listen() {
+  const events = new EventSource(stream);
+  events.addEventListener("panel", (event) => {
+    const { panel, html } = JSON.parse(event.data);
+    say("live", "live");
+    refresh(panel, html);
+  });
+  events.onerror = () => {
+    say("away", "reconnecting");
+    if (events.readyState === EventSource.CLOSED) setTimeout(listen, 2000);
+  };
+  addEventListener("pagehide", () => events.close());
+}
+
+// --- times
+
+const UNITS = [[86400, "days"], [3600, "h"], [60, "min"], [1, "s"]];
+
+function inWords(seconds) {
+  const [size, unit] = UNITS.find(([size]) => seconds >= 2 * size) || [1, "s"];
+  return `${Math.floor(seconds / size)} ${unit}`;
+}
+
+function tellTimes(where) {
+  for (const each of where.querySelectorAll("time[data-ago], time[data-until]")) {
+    const at = Date.parse(each.dateTime);
+    each.title ||= new Date(at).toLocaleString();
+    const seconds = (Date.now() - at) / 1000;
+    const until = "until" in each.dataset;
+    each.textContent = until
+      ? seconds < 0 ? `in ${inWords(-seconds)}` : `${inWords(seconds)} over`
+      : `${inWords(Math.max(0, seconds))} ago`;
+  }
+}
+
+// --- what people decide
+
+async function send(button) {
+  const { post, then, ask, body } = button.dataset;
+  if (ask && !confirm(ask)) return;
+  const form = button.closest("form");
+  const fields = form ? Object.fromEntries(new FormData(form)) : {};
+  button.disabled = true;
+  const notice = document.querySelector("main > .notice");
+  notice.hidden = true;
+  try {
+    const answer = await fetch(post, {
+      method: "POST",
+      headers: { "content-type": "application/json", "x-token": document.querySelector("meta[name=token]")?.content || "" },
+      body: JSON.stringify({ ...fields, ...(body ? JSON.parse(body) : {}) }),
+    });
+    const told = answer.headers.get("content-type")?.includes("json") ? await answer.json() : {};
+    if (!answer.ok) throw new Error(typeof told.detail === "string" ? told.detail : `the hub answered ${answer.status}`);
+    if (then) location.assign(then);
+    else if (told.go) location.assign(told.go);
+    else {
+      notice.textContent = told.said || "done";
+      notice.className = "notice good";
+      notice.hidden = false;
+      if (form) form.reset();
+    }
+  } catch (error) {
+    notice.textContent = error.message;
+    notice.className = "notice bad";
+    notice.hidden = false;
+  } finally {
+    button.disabled = false;
+  }
+}
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("button[data-post]");
+  if (button) {
+    event.preventDefault();
+    send(button);
+  }
+  if (event.target.closest("[data-theme-toggle]")) {
+    const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+    const now = document.documentElement.dataset.theme || (dark ? "dark" : "light");
+    document.documentElement.dataset.theme = now === "dark" ? "light" : "dark";
+    localStorage.setItem("theme", document.documentElement.dataset.theme);
+    drawCharts(document, true);
+  }
+});
+
+drawCharts(document);
+tellTimes(document);
+setInterval(() => tellTimes(document), 1000);
+if (stream) listen();
