@@ -11,8 +11,8 @@ INSTALLED := $(VENV)/.installed
 demo: $(INSTALLED)  ## five generated hospitals train one encoder; ends with a table and a page
 	$(BIN)/polyward-sim demo out/demo
 
-test: check  ## everything: what `check` does, and the end-to-end tests with real processes
-	$(PYTEST) -m slow
+test: check  ## what `check` does, and the end-to-end tests with real processes
+	$(PYTEST) -m "slow and not whole" --durations 12
 
 check: $(INSTALLED)  ## lint, types, import rules, fast tests
 	$(BIN)/ruff check

@@ -22,10 +22,12 @@ from polyward_server.ledger import Ledger
 from polyward_shared.states import read_stamp, read_state, write_state
 
 QUICK = "slide_thumbnail"
+OFTEN = {QUICK, "cardiac_ef", "dental_age_sex", "egfr_gtv", "inflate_2d3d", "stroke_cascade", "uncertain_cascade"}
+EACH = [pytest.param(name, marks=() if name in OFTEN else pytest.mark.whole) for name in names()]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", EACH)
 def test_a_recipe_keeps_every_promise(name: str, tmp_path: Path) -> None:
     recipe = find(name)
     trial = tried(recipe, tmp_path / name)
