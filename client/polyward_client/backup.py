@@ -1,57 +1,49 @@
 """A site's backup: one file with what cannot be made again, and the digest of every part of it.
 
-A zip archive without compression, so that any tool can look into it: `manifest.json`, and the parts under `site/`
-(what lies beside `site.toml`) and `state/` (what lies in the site's folder). The vault is copied as it is on the disk,
-so what is sealed stays sealed. Keys are in it only if somebody asks for them.
+Its parts lie under `site/` (what lies beside `site.toml`) and `state/` (what lies in the site's folder). The vault is
+copied as it is on the disk, so what is sealed stays sealed. Keys are in it only if somebody asks for them.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
+import re
 import stat
 import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Literal
-
-from pydantic import Field
+from typing import Literal
 
 from polyward_client.site import Site
-from polyward_client.trainer.vault.draft import whole_file
 from polyward_client.trainer.vault.moves import finish_moves
 from polyward_client.trainer.vault.vault import studies_in
+from polyward_shared.archive import Contents, Kind, Told, add_contents, add_file, stated
 from polyward_shared.problems import Problem
-from polyward_shared.reading import Frozen
+from polyward_shared.whole import whole_file
 
-MANIFEST = "manifest.json"
-FORM = "polyward backup 1"
-BLOCK = 1 << 20
+VAULT = r"[0-9a-f]{64}/(aside/\d+-to-\d+/)?(round-\d+|final)\.safetensors"
+SITE = Kind(
+    form="polyward backup 1",
+    whose="site",
+    command="polyward-node backup",
+    names=re.compile(
+        r"site/(site\.toml|ca\.pem|vault\.key|vault\.passphrase)"
+        r"|state/(approved|gate)/[A-Za-z0-9][\w.-]*\.jsonl?"
+        r"|state/gate/node\.[a-z.]+"
+        r"|state/trainer/[A-Za-z0-9][\w-]*\.key"
+        r"|state/trainer/training/[0-9a-f]{64}\.jsonl"
+        rf"|state/trainer/vault/(salt|{VAULT})"
+    ),
+    needed="site/site.toml",
+)
 Secret = Literal["key", "passphrase"]
 SECRETS: tuple[Secret, ...] = ("key", "passphrase")
-Told = Callable[[int, int], None]  # bytes done, of how many
 
 
-class Part(Frozen):
-    """One file: its name in the archive, what it must be, and when it was last changed (seconds since 1970)."""
+class Manifest(Contents):
+    """What an archive holds, and of which site."""
 
-    name: str
-    bytes: int = Field(ge=0)
-    sha256: str
-    changed: float = Field(ge=0, lt=1 << 33)
-
-
-class Manifest(Frozen):
-    """What an archive holds, and of whom."""
-
-    form: str
     site: str
-    at: str
-    software: str
-    parts: tuple[Part, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,37 +100,13 @@ def write_backup(site: Site, target: Path, *, with_keys: bool, told: Told = lamb
     parts = []
     with whole_file(target.resolve()) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for source in wanted:
-            part = _add(archive, source)
+            part = add_file(archive, source.name, source.path)
             parts.append(part)
             done += part.bytes
             told(done, of)
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        manifest = Manifest(
-            form=FORM, site=site.name, at=now, software=f"polyward {version('polyward')}", parts=tuple(parts)
-        )
-        archive.writestr(zipfile.ZipInfo(MANIFEST), manifest.model_dump_json(indent=1))
+        manifest = Manifest(site=site.name, **stated(SITE, parts))
+        add_contents(archive, manifest)
     return manifest
-
-
-def copied(source: IO[bytes], target: IO[bytes]) -> tuple[int, str]:
-    """Copies to the end; bytes and SHA-256 of what it was."""
-    running, size = hashlib.sha256(), 0
-    while block := source.read(BLOCK):
-        running.update(block)
-        target.write(block)
-        size += len(block)
-    return size, running.hexdigest()
-
-
-def _add(archive: zipfile.ZipFile, source: Source) -> Part:
-    info = zipfile.ZipInfo(source.name)
-    info.external_attr = (stat.S_IFREG | 0o600) << 16
-    with source.path.open("rb") as file:
-        facts = os.fstat(file.fileno())
-        info.file_size = facts.st_size  # so that zipfile knows whether it needs the form for large files
-        with archive.open(info, "w") as target:
-            size, digest = copied(file, target)
-    return Part(name=source.name, bytes=size, sha256=digest, changed=facts.st_mtime)
 
 
 def _in_state(site: Site, path: Path) -> str:

@@ -97,6 +97,16 @@ def withdrawn(decisions: Iterable[Decision]) -> set[str]:
     return {study for study, verdict in verdicts.items() if verdict is Verdict.WITHDRAWN}
 
 
+def approved(decisions: Iterable[Decision]) -> list[str]:
+    """Digests of the studies that the site approves now, the one that was decided on last at the end."""
+    last: dict[str, Verdict] = {}
+    for each in decisions:
+        if each.study:
+            last.pop(each.study, None)
+            last[each.study] = each.verdict
+    return [study for study, verdict in last.items() if verdict is Verdict.APPROVED]
+
+
 def last_approval(decisions: Iterable[Decision], study: str) -> Decision | None:
     """The latest approval of this digest, whatever was decided after it."""
     approvals = (each for each in decisions if each.verdict is Verdict.APPROVED)

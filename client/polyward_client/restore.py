@@ -1,42 +1,24 @@
 """From a backup to a site's folder: everything is checked in a folder beside it, then takes its place at once.
 
-A backup may be damaged or forged. Its names must be those that a backup has, so none leads out of the folder; it holds
-no links and nothing compressed, so it cannot grow; and every digest is compared before anything counts.
+A backup may be damaged or forged: `polyward_shared.archive` says what it is held to.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import shutil
-import struct
 import tempfile
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from polyward_client.backup import FORM, MANIFEST, SECRETS, Manifest, Part, Told, copied, vault_secret
+from polyward_client.backup import SECRETS, SITE, Manifest, vault_secret
 from polyward_client.site import Site, read_site
-from polyward_client.trainer.vault.draft import make_private, whole_file
+from polyward_shared.archive import Part, Told, contents_of, copied, opened, unpack
 from polyward_shared.chain import sync_folder
 from polyward_shared.problems import Problem
-from polyward_shared.reading import validated
+from polyward_shared.whole import make_private
 
-LARGEST_MANIFEST = 64 << 20
 LARGEST_SETTINGS = 1 << 20
-# what zipfile raises for a file that is not what it says
-UNREADABLE = (zipfile.BadZipFile, EOFError, RuntimeError, ValueError, OverflowError, struct.error)
-VAULT = r"[0-9a-f]{64}/(aside/\d+-to-\d+/)?(round-\d+|final)\.safetensors"
-NAMES = re.compile(
-    r"site/(site\.toml|ca\.pem|vault\.key|vault\.passphrase)"
-    r"|state/(approved|gate)/[A-Za-z0-9][\w.-]*\.jsonl?"
-    r"|state/gate/node\.[a-z.]+"
-    r"|state/trainer/[A-Za-z0-9][\w-]*\.key"
-    r"|state/trainer/training/[0-9a-f]{64}\.jsonl"
-    rf"|state/trainer/vault/(salt|{VAULT})"
-)
 PUBLIC = {"site/site.toml", "site/ca.pem"}
 
 
@@ -45,8 +27,8 @@ def restore(path: Path, backup: Path, *, told: Told = lambda done, of: None) -> 
 
     All or nothing. Raises `Problem`: for a folder that holds a state already, and for a backup that is not whole.
     """
-    with _opened(backup) as archive:
-        manifest = _manifest(archive, backup)
+    with opened(backup, SITE) as archive:
+        manifest = contents_of(archive, backup, SITE, Manifest)
         site = _site(path, archive, manifest, backup)
         _check_free(site, manifest)
         make_private(site.state.parent)
@@ -54,59 +36,15 @@ def restore(path: Path, backup: Path, *, told: Told = lambda done, of: None) -> 
             shutil.rmtree(left)  # of a restore that was killed
         staging = Path(tempfile.mkdtemp(prefix=f".{site.state.name}.restoring-", dir=site.state.parent))
         try:
-            _unpack(archive, manifest, staging, backup, told)
+            unpack(archive, manifest, staging, backup, SITE, told)
             _put_in_place(site, manifest, staging)
         finally:
             shutil.rmtree(staging)
     return site, manifest
 
 
-@contextmanager
-def _opened(backup: Path) -> Iterator[zipfile.ZipFile]:
-    try:
-        with zipfile.ZipFile(backup) as archive:
-            yield archive
-    except FileNotFoundError:
-        raise Problem(str(backup), "there is no such file", remedy="check the path") from None
-    except UNREADABLE:
-        raise _unfit(backup, "is no backup, or damaged") from None
-
-
-def _manifest(archive: zipfile.ZipFile, backup: Path) -> Manifest:
-    """What the archive says to hold, which is then exactly what it holds, under names that may be."""
-    infos = {info.filename: info for info in archive.infolist()}
-    if len(infos) != len(archive.infolist()) or MANIFEST not in infos or infos[MANIFEST].file_size > LARGEST_MANIFEST:
-        raise _unfit(backup, "is no backup of a site: it has no list of its parts, or a part twice")
-    if any(info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size for info in infos.values()):
-        raise _unfit(backup, "holds compressed parts, which no backup does")
-    if any(not 0 <= info.header_offset < backup.stat().st_size for info in infos.values()):
-        raise _unfit(backup, "is damaged: it names a part beyond its end")
-    try:
-        text = archive.read(MANIFEST).decode()
-    except UnicodeDecodeError:
-        raise _unfit(backup, "is damaged: its list of parts is no text") from None
-    manifest = _read(text, backup)
-    stated = {part.name: part.bytes for part in manifest.parts}
-    if stated != {name: info.file_size for name, info in infos.items() if name != MANIFEST}:
-        raise _unfit(backup, "is damaged: what it holds is not what its list says")
-    if wrong := [name for name in stated if not NAMES.fullmatch(name)]:
-        raise _unfit(backup, f"holds {wrong[0]!r}, which is no part of a site")
-    if "site/site.toml" not in stated or sum(stated.values()) > backup.stat().st_size:
-        raise _unfit(backup, "is damaged: a part is missing, or parts lie in one another")
-    return manifest
-
-
-def _read(text: str, backup: Path) -> Manifest:
-    try:
-        return validated(json.loads(text), Manifest, where=str(backup))
-    except (ValueError, RecursionError):
-        raise _unfit(backup, "is damaged: its list of parts cannot be read") from None
-
-
 def _site(path: Path, archive: zipfile.ZipFile, manifest: Manifest, backup: Path) -> Site:
     """The site to restore: by the file at `path`, or by the backup's own, which names no place outside its folder."""
-    if manifest.form != FORM:
-        raise _unfit(backup, f"has the form {manifest.form!r}, which this version does not know")
     site = read_site(path) if path.exists() else _own_site(path, archive, backup)
     if site.name != manifest.site:
         raise Problem(
@@ -129,7 +67,7 @@ def _own_site(path: Path, archive: zipfile.ZipFile, backup: Path) -> Site:
     if not path.parent.is_dir():
         raise Problem(str(path.parent), "there is no such folder", remedy="make it first")
     if archive.getinfo("site/site.toml").file_size > LARGEST_SETTINGS:
-        raise _unfit(backup, "holds a site.toml that is too large")
+        raise SITE.unfit(backup, "holds a site.toml that is too large")
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "site.toml"
         copy.write_bytes(archive.read("site/site.toml"))
@@ -150,25 +88,11 @@ def _own_site(path: Path, archive: zipfile.ZipFile, backup: Path) -> Site:
 
 def _check_free(site: Site, manifest: Manifest) -> None:
     there = next(folder for folder in site.state.parents if folder.is_dir())
-    need, free = sum(part.bytes for part in manifest.parts), shutil.disk_usage(there).free
+    need, free = manifest.bytes, shutil.disk_usage(there).free
     if need > free:
         raise Problem(
             str(there), f"has {free / 1e9:.2f} GB left", expected=f"{need / 1e9:.2f} GB", remedy="make room first"
         )
-
-
-def _unpack(archive: zipfile.ZipFile, manifest: Manifest, staging: Path, backup: Path, told: Told) -> None:
-    of, done = sum(part.bytes for part in manifest.parts), 0
-    for part in manifest.parts:
-        target = staging / part.name
-        make_private(target.parent)
-        with archive.open(part.name) as source, whole_file(target) as file:
-            found = copied(source, file)
-        if found != (part.bytes, part.sha256):
-            raise _unfit(backup, f"is damaged: {part.name} is not what it was")
-        os.utime(target, (part.changed, part.changed))
-        done += part.bytes
-        told(done, of)
 
 
 def _put_in_place(site: Site, manifest: Manifest, staging: Path) -> None:
@@ -216,9 +140,3 @@ def _target(site: Site, part: Part) -> Path | None:
     if part.name == "site/ca.pem":
         return site.ca.resolve()
     return next((vault_secret(site, what) for what in SECRETS if part.name == f"site/vault.{what}"), None)
-
-
-def _unfit(backup: Path, found: str) -> Problem:
-    return Problem(
-        str(backup), found, expected="a backup that `polyward-node backup` wrote", remedy="take another copy of it"
-    )

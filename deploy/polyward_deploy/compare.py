@@ -35,6 +35,7 @@ from polyward_deploy.results import (
 from polyward_deploy.screen import Screen
 from polyward_deploy.simulate import Watch, run_arm
 from polyward_server.ledger import Ledger
+from polyward_server.records import RUNS
 from polyward_server.registry import Registry
 from polyward_shared.messages import Kept
 from polyward_shared.problems import Problem
@@ -168,7 +169,7 @@ def _run_processes(
             Registry(processes.hub.registry).import_file(start)
         ledger = processes.run()
         seen = 0
-        while ledger.study_state(study.digest())[0] in {"queued", "running"}:
+        while ledger.study_state(study.digest())[0] in RUNS:
             for number, event in ledger.events_after(seen, study.digest()):
                 seen = number
                 watch.event(arm, event)
@@ -177,7 +178,7 @@ def _run_processes(
         for _, event in ledger.events_after(seen, study.digest()):
             watch.event(arm, event)
         ledger.close()
-        return processes.hub.ledger
+        return processes.hub.folder / "ledger.db"  # where a hub that was just made keeps it
 
 
 def _turns(ledger: Ledger, digest: str, arm: Arm, site: str) -> list[Turn]:

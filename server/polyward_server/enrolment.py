@@ -36,7 +36,7 @@ class Authority:
         return pki.new_node_certificate(site, key, self._lifetime, self._key, self.certificate)
 
 
-def invite(hub: Hub, roster: Roster, site: str, *, hours: float, approved: bool) -> Invitation:
+def invite(hub: Hub, roster: Roster, site: str, *, hours: float, approved: bool, actor: str = "") -> Invitation:
     """A new invitation for a site, good once and for so many hours."""
     token = secrets.token_urlsafe(32)
     expires = int(time.time() + 3600 * hours)
@@ -48,7 +48,7 @@ def invite(hub: Hub, roster: Roster, site: str, *, hours: float, approved: bool)
         token=token,
         expires=expires,
     )
-    roster.invite(site, token, expires, approved=approved)
+    roster.invite(site, token, expires, approved=approved, actor=actor)
     return invitation
 
 

@@ -77,15 +77,20 @@ class Answer:
     code: Code | None = None
 
 
+class Left(Exception):
+    """The exchange was left before its end: the study is paused or stopped at once, or this process ends."""
+
+
 @dataclass(slots=True)
 class _Asked:
     site: str
     attempt: int
-    at: float
+    since: float  # since when its heartbeat had come; a clock that is set back tells nothing of what came later
 
 
 class Exchange:
-    """The open questions of one step. `ask(site, attempt)` builds the message for a site's n-th attempt."""
+    """The open questions of one step. `ask(site, attempt)` builds the message for a site's n-th attempt; `look` is told
+    about every second which of those that are waited for are here and which are away, and says whether to leave."""
 
     def __init__(
         self,
@@ -93,11 +98,13 @@ class Exchange:
         presence: Callable[[], Mapping[str, Presence]],
         ask: Callable[[str, int], Message],
         notice: Callable[[str, str, str], None],
+        look: Callable[[set[str], set[str]], bool] = lambda *_: False,
     ) -> None:
         self._grid = grid
         self._presence = presence
         self._ask = ask
         self._notice = notice  # (site, what, detail) for the ledger
+        self._outlook = look
         self._open: dict[str, _Asked] = {}  # message id -> who was asked
         self._attempts: dict[str, int] = {}
         self._known: Mapping[str, Presence] = {}
@@ -116,7 +123,7 @@ class Exchange:
         """Each site's one answer, in the order of arrival.
 
         Ends when every site answered; or when patience with all the others is over, and the answers so far are
-        `enough`.
+        `enough`. Raises `Left`.
         """
         waiting = set(sites)
         answered: set[str] = set()
@@ -130,6 +137,8 @@ class Exchange:
                 if now - looked >= PRESENCE_SECONDS:
                     looked = now
                     self._look(waiting, away_since)
+                    if self._outlook(waiting - away_since.keys(), waiting & away_since.keys()):
+                        raise Left
                 here = [s for s in waiting if now - away_since.get(s, now) <= patience.rejoin_seconds]
                 expected = [s for s in here if not patience.is_over(now - began, self._known.get(s))]
                 if not expected and enough(answered):
@@ -170,7 +179,7 @@ class Exchange:
                 continue
             away_since.pop(site, None)
             asked = self._last_asked(site)
-            if asked is None or presence.since > asked.at:
+            if asked is None or presence.since != asked.since:
                 due.append(site)
         self._push([site for site in due if self._attempts.get(site, 0) < ASKED_AGAIN_AT_MOST])
 
@@ -183,14 +192,14 @@ class Exchange:
         if not sites:
             return
         attempts = {site: self._attempts.get(site, 0) + 1 for site in sites}
-        at = time.time()
+        since = {site: self._known[site].since for site in sites}  # before: a gate may start again meanwhile
         ids = list(self._grid.push_messages([self._ask(site, attempt) for site, attempt in attempts.items()]))
         for (site, attempt), message_id in zip(attempts.items(), ids, strict=True):
             if not message_id:  # the node has just gone; the next look asks again
                 continue
             self._attempts[site] = attempt
             with self._lock:
-                self._open[message_id] = _Asked(site, attempt, at)
+                self._open[message_id] = _Asked(site, attempt, since[site])
             self._notice(site, "asked", f"attempt {attempt}")
 
     def _pull(self) -> None:

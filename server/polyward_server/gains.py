@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from rich.markup import escape
@@ -36,11 +36,20 @@ class Gain:
 
 
 def gains(ledger: Ledger, study: Study) -> Iterator[Gain]:
-    """By site and task, on the test split if there is one; figures over different numbers of cases make no gain."""
+    """By site and task, of everything that the ledger has."""
+    return gains_of(study, ledger.metrics(study.digest()), ledger.kept(study.digest()))
+
+
+def gains_of(
+    study: Study, figures: Iterable[tuple[int, str, Metric]], kept: Mapping[tuple[str, str], str]
+) -> Iterator[Gain]:
+    """By site and task, on the test split if there is one; figures over different numbers of cases make no gain.
+
+    `figures` are round, site and figure, `kept` the models that sites keep, by site and task.
+    """
     split = "test" if "test" in study.evaluation.splits else study.evaluation.splits[0]
-    kept = ledger.kept(study.digest())
     found: dict[tuple[str, str], dict[tuple[int, Stage], Metric]] = {}
-    for number, site, metric in ledger.metrics(study.digest()):
+    for number, site, metric in figures:
         if metric.split == split and metric.name == METRICS[study.tasks[metric.task].kind][0]:
             found.setdefault((site, metric.task), {})[number, metric.stage] = metric
     for (site, task), rows in sorted(found.items()):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from polyward_server.ledger import Ledger
+from polyward_server.records import State
 from polyward_server.roster import Roster
 from polyward_shared.chain import GENESIS, read_chain
 from polyward_shared.checkpoints import Checkpoint, Receipt, head_after
@@ -17,7 +18,17 @@ REWRITTEN = "keep everything as it is, and compare the ledger with a backup and 
 
 
 def check_checkpoints(ledger: Ledger, roster: Roster) -> int:
-    """How many statements of sites are sound and agree with the history. Raises `Problem` at the first that does not.
+    """How many statements of sites are sound and agree with the history. Raises `Problem` at the first other."""
+    count = 0
+    for _, problem in examined_checkpoints(ledger, roster):
+        if problem is not None:
+            raise problem
+        count += 1
+    return count
+
+
+def examined_checkpoints(ledger: Ledger, roster: Roster) -> Iterator[tuple[Receipt, Problem | None]]:
+    """Every statement of a site, by site and shortest first, with what is wrong with it.
 
     Each must bear its site's signature; of one site, none may contradict another; and the hub's history must still
     begin as the hub said when it answered.
@@ -25,14 +36,13 @@ def check_checkpoints(ledger: Ledger, roster: Roster) -> int:
     heads = _heads(ledger)
     seen: dict[tuple[str, int], str] = {}
     for receipt, signature, public_key in roster.checkpoints():
-        where = f"the checkpoint of {receipt.site} at {receipt.at}"
-        stated = Checkpoint(**receipt.model_dump(include={"site", "count", "hash", "at"}))
-        if not is_signed(public_from_pem(public_key.encode()), stated.statement(), signature):
-            raise Problem(where, "does not bear the site's signature", remedy=REWRITTEN)
-        if seen.setdefault((receipt.site, receipt.count), receipt.hash) != receipt.hash:
-            raise Problem(where, "contradicts an earlier one: the site rewrote its record", remedy="ask the site")
-        _check_head(heads, receipt, where)
-    return sum(1 for _ in roster.checkpoints())
+        try:
+            _check_statement(receipt, signature, public_key, seen)
+            _check_head(heads, receipt, _where(receipt))
+        except Problem as problem:
+            yield receipt, problem
+        else:
+            yield receipt, None
 
 
 def check_record(ledger: Ledger, roster: Roster, site: str, sent: Path) -> int:
@@ -45,7 +55,7 @@ def check_record(ledger: Ledger, roster: Roster, site: str, sent: Path) -> int:
     told = {(entry.get("study"), entry.get("round"), entry.get("sha256")) for entry in entries}
     accepted = [
         (study, number, given.sha256)
-        for study in ledger.studies_in("queued", "running", "finished", "stopped", "failed")
+        for study in ledger.studies_in(*State)
         for number, all_given in ledger.contributions(study).items()
         for given in all_given
         if given.site == site
@@ -82,6 +92,22 @@ def _receipts(authority: Path, path: Path) -> Iterator[tuple[Receipt, bool]]:
         except (ValueError, KeyError, TypeError, RecursionError):
             raise Problem(str(path), "holds a line that is no receipt of this hub", remedy="ask the site") from None
         yield receipt, is_signed_by_server(certificate, ours, receipt.statement(), signature)
+
+
+def _check_statement(receipt: Receipt, signature: bytes, public_key: str, seen: dict[tuple[str, int], str]) -> None:
+    stated = Checkpoint(**receipt.model_dump(include={"site", "count", "hash", "at"}))
+    try:
+        key = public_from_pem(public_key.encode())
+    except ValueError:
+        raise Problem(_where(receipt), "stands beside what is no key", remedy=REWRITTEN) from None
+    if not is_signed(key, stated.statement(), signature):
+        raise Problem(_where(receipt), "does not bear the site's signature", remedy=REWRITTEN)
+    if seen.setdefault((receipt.site, receipt.count), receipt.hash) != receipt.hash:
+        raise Problem(_where(receipt), "contradicts an earlier one: the site rewrote its record", remedy="ask the site")
+
+
+def _where(receipt: Receipt) -> str:
+    return f"the checkpoint of {receipt.site} at {receipt.at}"
 
 
 def _heads(ledger: Ledger) -> list[str]:

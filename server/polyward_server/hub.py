@@ -19,7 +19,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from polyward_server.database import located, open_database
 from polyward_server.flower.superlink import ALLOCATOR, SuperLinkConfig
+from polyward_server.migration import migrate
+from polyward_server.people.users import Role, nobody_may_sign_in
 from polyward_shared import pki
 from polyward_shared.invitation import Address
 from polyward_shared.problems import Problem
@@ -42,10 +45,43 @@ dashboard_host = {dashboard_host}  # where the dashboard listens; "127.0.0.1" is
 dashboard_port = {dashboard_port}   # https://{host_shown}:{dashboard_port}
 # dashboard_certificate = "/etc/ssl/hub.pem"  # one that your browsers trust, with its key; the hub's own otherwise
 # dashboard_key = "/etc/ssl/private/hub.key"
+# dashboard_names = ["polyward.hospital.example"]  # under which browsers reach it, beside those in its certificate
 # database = "postgresql://polyward@db.example.org/polyward"  # its password: secrets/database; ledger.db otherwise
 gateway = {gateway}         # host:port that sites use instead of both, such as hub.example.org:443; see deploy/gateway
 certificate_days = {certificate_days}  # how long a site's certificate is good; it renews itself at half of that
+
+[retention]               # what `polyward-hub prune` leaves
+keep_rounds = "all"       # or a number: the newest rounds' states of each study that has ended
+sign_ins_days = 30.0      # how long it is remembered who signed in on the dashboard, or failed to
+
+# [oidc]                    # people sign in at your OpenID provider; the client's secret: secrets/oidc
+# issuer = "https://login.hospital.example/realms/staff"
+# client_id = "polyward"    # its redirect address: https://NAME:PORT/sign-in/back
+# role_claim = "groups"     # what of its answer says the role
+# [oidc.roles]
+# "polyward-admins" = "admin"
 """
+
+
+class OpenId(Frozen):
+    """The `[oidc]` of `hub.toml`: who vouches for people, and which role each value of a claim gives.
+
+    Claims within claims are named with dots, such as `realm_access.roles`.
+    """
+
+    issuer: str = Field(max_length=500, pattern=r"^https://[^\s?#]+$")
+    client_id: str = Field(min_length=1, max_length=200)
+    name_claim: str = Field(default="preferred_username", min_length=1, max_length=100)
+    role_claim: str = Field(default="groups", min_length=1, max_length=100)
+    roles: dict[str, Role] = Field(min_length=1)
+    authority: Path | None = None  # its certificate's, where that is not one of the well-known
+
+
+class Retention(Frozen):
+    """The `[retention]` of `hub.toml`: what is kept when `polyward-hub prune` is told to make room."""
+
+    keep_rounds: Literal["all"] | Annotated[int, Field(ge=1)] = "all"
+    sign_ins_days: float = Field(default=30.0, ge=1)
 
 
 class HubFile(Frozen):
@@ -60,9 +96,12 @@ class HubFile(Frozen):
     dashboard_port: Port = 8445
     dashboard_certificate: Path | None = None
     dashboard_key: Path | None = None
+    dashboard_names: tuple[str, ...] = ()
     database: str = Field(default="", max_length=500, pattern=r"^(|postgresql://[^\s:@]+@.+)$")
     gateway: Address | Literal[""] = ""
     certificate_days: float = Field(default=14.0, gt=0, le=397)
+    retention: Retention = Retention()
+    oidc: OpenId | None = None
 
 
 class Hub:
@@ -73,7 +112,8 @@ class Hub:
         if not (self.folder / "hub.toml").is_file():
             raise Problem(str(folder), "is not a hub's folder", remedy=f"make one: polyward-hub init {folder}")
         self.file = read_toml(self.folder / "hub.toml", HubFile)
-        self.ledger = self.folder / "ledger.db"
+        self.password = self.folder / "secrets" / "database"
+        self.ledger = located(self.file.database or str(self.folder / "ledger.db"), self.password)
         self.registry = self.folder / "registry"
         self.ca = self.folder / "ca.pem"
         self.ca_key = self.folder / "secrets" / "ca.key"
@@ -81,6 +121,8 @@ class Hub:
         self.key = self.folder / "secrets" / "server.key"
         self.private_secret = self.folder / "secrets" / "private"
         self.superexec_secret = self.folder / "secrets" / "superexec"
+        self.metrics_secret = self.folder / "secrets" / "metrics"
+        self.oidc_secret = self.folder / "secrets" / "oidc"
         self.lock = self.folder / "serve.lock"
 
     @property
@@ -138,14 +180,29 @@ def init(
 def serve(hub: Hub, stop: threading.Event) -> None:
     """Runs the hub until `stop` is set. Raises `Problem` when it runs already."""
     only_one(hub.lock, str(hub.folder))  # held until this process ends
+    if (copy := migrate(hub.ledger)) is not None:
+        log.info("the ledger was brought to this version; as it was before: %s", copy)
     renew_certificate(hub)
     log.info("hub %s on %s:%d; stop it with Ctrl-C", hub.file.name, hub.file.host, hub.file.port)
     log.info("dashboard on https://%s:%d", hub.file.dashboard_host, hub.file.dashboard_port)
-    superlink = Child("superlink", _superlink_command(hub), hub.folder, ALLOCATOR)
-    runner = Child("runner", module("polyward_server.runner", str(hub.folder)), hub.folder, ALLOCATOR)
-    control = Child("control", module("polyward_server.control", str(hub.folder)), hub.folder, ALLOCATOR)
-    dashboard = Child("dashboard", module("polyward_server.dashboard", str(hub.folder)), hub.folder, ALLOCATOR)
+    _say_whether_shut(hub)
+    superlink = Child("superlink", _superlink_command(hub), hub.folder, ALLOCATOR, watched=True)
+    runner = Child("runner", module("polyward_server.runner", str(hub.folder)), hub.folder, ALLOCATOR, watched=True)
+    control = Child("control", module("polyward_server.control", str(hub.folder)), hub.folder, ALLOCATOR, watched=True)
+    dashboard = Child(
+        "dashboard", module("polyward_server.dashboard", str(hub.folder)), hub.folder, ALLOCATOR, watched=True
+    )
     supervise([superlink, runner, control, dashboard], stop)
+
+
+def _say_whether_shut(hub: Hub) -> None:
+    engine = open_database(hub.ledger)
+    with engine.connect() as db:
+        if hub.file.oidc is None and nobody_may_sign_in(db):
+            log.warning(
+                "NOBODY CAN SIGN IN to the dashboard yet: polyward-hub user add %s NAME --role admin", hub.folder
+            )
+    engine.dispose()
 
 
 def renew_certificate(hub: Hub) -> None:
@@ -178,7 +235,8 @@ def _superlink_command(hub: Hub) -> list[str]:
         certificate=hub.certificate,
         key=hub.key,
         ca=hub.ca,
-        ledger=hub.ledger,
+        ledger=hub.file.database or str(hub.folder / "ledger.db"),
+        ledger_password=hub.password,
         superexec_secret=hub.superexec_secret,
         private_secret=hub.private_secret,
         home=hub.folder / "flower",

@@ -12,6 +12,7 @@ from flwr.app import Message
 from polyward_server.exchange import Patience
 from polyward_server.federation import Federation
 from polyward_server.records import Event, Member, Round
+from polyward_server.registry.catalogue import read_catalogue
 from polyward_server.shared_state import Shared
 from polyward_shared.codec import BYTES_PER_VALUE, decode
 from polyward_shared.messages import Kind, Order, Report
@@ -38,7 +39,7 @@ def begin(study: Study, federation: Federation) -> Round | None:
     schema, flat = shared.whole()
     state = federation.registry.add(schema, flat, {"study": digest, "round": "0"})
     begun = Round(0, state, shared.schemas[ENCODER].state_digest(shared.groups[ENCODER]), 0.0)
-    federation.ledger.commit_round(digest, begun)
+    federation.ledger.commit_round(digest, begun, fence=federation.fence)
     return begun
 
 
@@ -159,7 +160,8 @@ def _fetch(
 
 
 def _registered(study: Study, federation: Federation, schema: Schema) -> Flat:
-    found, flat = federation.registry.load(study.encoder.start)
+    digests = read_catalogue(federation.ledger, federation.registry).digests  # it may name an encoder beside branches
+    found, flat = federation.registry.load(digests.get(study.encoder.start, study.encoder.start))
     wanted = {spec.name: spec.shape for spec in schema.arrays}
     if {spec.name: spec.shape for spec in found.arrays if spec.name in wanted} != wanted:
         raise Problem(
@@ -183,7 +185,5 @@ def _schema(study: Study, report: Report) -> Schema | None:
 
 def _welcome(federation: Federation, study: Study, site: str, report: Report, *, agrees: bool) -> None:
     member = Member(site, report.samples, report.counts, report.schema, report.software, agrees)
-    federation.ledger.join(study.digest(), member)
-    what = "joined" if agrees else "differs"
     detail = ", ".join(f"{task}: {count}" for task, count in sorted(report.counts.items()))
-    federation.ledger.note(Event(study.digest(), 0, site, what, detail))
+    federation.ledger.join(study.digest(), member, "joined" if agrees else "differs", detail)

@@ -7,13 +7,13 @@ a second contribution of the same site to the same round impossible.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 
-from polyward_server import audit
+from polyward_server import audit, course, measurements
 from polyward_server.database import Where, open_database
 from polyward_server.records import Contribution, Event, Member, Noted, Pair, Round, Signals, State
 from polyward_server.tables import (
@@ -22,13 +22,11 @@ from polyward_server.tables import (
     events,
     kept,
     members,
-    metrics,
     pairs,
     rounds,
     studies,
 )
-from polyward_shared.messages import AT_THE_END, Kept, Metric, Stage
-from polyward_shared.problems import Problem
+from polyward_shared.messages import Kept, Metric
 from polyward_shared.reading import validated
 from polyward_shared.study import Study
 
@@ -52,16 +50,19 @@ class Ledger:
 
     # --- studies
 
-    def queue(self, study: Study) -> str:
-        """Puts the study into the queue (again, if it was stopped) and returns its digest."""
+    def queue(self, study: Study, *, actor: str = "") -> str:
+        """Puts the study into the queue (again, if it was stopped or failed) and returns its digest."""
         digest = study.digest()
         with self._engine.begin() as db:
+            audit.take_turn(db)
             known = db.execute(sa.select(studies.c.state).where(studies.c.digest == digest)).scalar()
             if known is None:
-                values = {"digest": digest, "id": study.id, "text": study.canonical(), "state": State.QUEUED}
-                db.execute(studies.insert().values(**values, reason="", queued=_now()))
-            elif known in {State.STOPPED, State.FAILED}:
-                db.execute(studies.update().where(studies.c.digest == digest).values(state=State.QUEUED, reason=""))
+                happened: Event | None = course.enter(db, study, State.QUEUED, actor=actor)
+            else:
+                again = (State.DRAFT, State.STOPPED, State.FAILED)
+                happened = course.change(db, digest, State.QUEUED, actor=actor, only_from=again)
+        if happened is not None:
+            self._watch(happened)
         return digest
 
     def study(self, digest: str) -> Study:
@@ -81,18 +82,38 @@ class Ledger:
             query = sa.select(studies.c.digest).where(studies.c.state.in_(states)).order_by(studies.c.queued)
             return list(db.execute(query).scalars())
 
-    def set_state(self, digest: str, state: str, reason: str = "") -> None:
+    def set_state(
+        self,
+        digest: str,
+        state: str,
+        reason: str = "",
+        *,
+        actor: str = "",
+        only_from: Collection[State] | None = None,
+    ) -> bool:
+        """The study is in this state from now on, as its course allows (`course.change`); whether anything changed."""
         with self._engine.begin() as db:
-            db.execute(studies.update().where(studies.c.digest == digest).values(state=state, reason=reason))
+            happened = course.change(db, digest, State(state), reason=reason, actor=actor, only_from=only_from)
+        if happened is not None:
+            self._watch(happened)
+        return happened is not None
+
+    def in_line(self) -> list[str]:
+        """Digests of the studies that a runner takes, the next one first."""
+        with self._engine.connect() as db:
+            return course.in_line(db)
 
     # --- members and rounds
 
-    def join(self, study: str, member: Member) -> None:
-        """Keeps what a site brought; joining again replaces it."""
+    def join(self, study: str, member: Member, what: str = "joined", detail: str = "") -> None:
+        """Keeps what a site brought, and says so; joining again replaces it."""
         values = {**asdict(member), "counts": json.dumps(member.counts, sort_keys=True)}
+        happened = Event(study, 0, member.site, what, detail)
         with self._engine.begin() as db:
+            audit.append(db, happened)
             db.execute(sa.delete(members).where((members.c.study == study) & (members.c.site == member.site)))
             db.execute(members.insert().values(study=study, **values))
+        self._watch(happened)
 
     def members(self, study: str) -> dict[str, Member]:
         with self._engine.connect() as db:
@@ -105,6 +126,7 @@ class Ledger:
     def leave(self, study: str, site: str) -> None:
         """The site withdrew: it is asked no more, and may join again. Once said is enough."""
         with self._engine.begin() as db:
+            audit.take_turn(db)
             here = (members.c.study == study) & (members.c.site == site) & members.c.agrees
             if not db.execute(members.update().where(here).values(agrees=False)).rowcount:
                 return
@@ -113,13 +135,18 @@ class Ledger:
             audit.append(db, happened)
         self._watch(happened)
 
-    def history(self) -> list[tuple[str, ...]]:
-        """Every committed round of every study in the order of commitment, with who gave what: what a head is over."""
+    def history(self, after: int = 0) -> list[tuple[str, ...]]:
+        """Every committed round of every study but the first `after`, in the order of commitment, with who gave what:
+        what a head is over."""
         with self._engine.connect() as db:
-            order = sa.select(rounds).order_by(rounds.c.committed, rounds.c.study, rounds.c.round)
+            order = sa.select(rounds).order_by(rounds.c.committed, rounds.c.study, rounds.c.round).offset(after)
             committed = db.execute(order).all()  # first: a round that is committed between the two looks is left out
+            query = sa.select(contributions).order_by(contributions.c.site)
+            if after:
+                query = query.where(contributions.c.study.in_({row.study for row in committed}))
+                query = query.where(contributions.c.round.in_({row.round for row in committed}))
             given: dict[tuple[str, int], list[str]] = {}
-            for row in db.execute(sa.select(contributions).order_by(contributions.c.site)):
+            for row in db.execute(query):
                 given.setdefault((row.study, row.round), []).append(f"{row.site}={row.sha256}")
             return [
                 (row.study, str(row.round), row.state, row.encoder, *given.get((row.study, row.round), ()))
@@ -131,9 +158,11 @@ class Ledger:
         committed = self.rounds(study)
         return committed[-1] if committed else None
 
-    def rounds(self, study: str) -> list[Round]:
+    def rounds(self, study: str, *, after: int = -1) -> list[Round]:
+        """The committed rounds with a larger number."""
         with self._engine.connect() as db:
-            rows = db.execute(sa.select(rounds).where(rounds.c.study == study).order_by(rounds.c.round))
+            query = sa.select(rounds).where(rounds.c.study == study, rounds.c.round > after)
+            rows = db.execute(query.order_by(rounds.c.round))
             return [
                 Round(
                     row.round,
@@ -155,10 +184,13 @@ class Ledger:
         given: Sequence[Contribution] = (),
         figures: Iterable[tuple[str, Metric]] = (),
         between: Sequence[Pair] = (),
+        fence: Callable[[sa.Connection], None] = lambda _: None,
     ) -> None:
-        """One transaction. Raises `sqlalchemy.exc.IntegrityError` if the round was committed before."""
+        """One transaction. Raises `sqlalchemy.exc.IntegrityError` if the round was committed before, and whatever
+        `fence` raises, in the same transaction, for a runner that may not commit any more."""
         with self._engine.begin() as db:
             audit.take_turn(db)  # so that no other study's round is committed with an earlier time after this one
+            fence(db)
             newest = db.execute(sa.select(sa.func.max(rounds.c.committed))).scalar() or ""
             db.execute(
                 rounds.insert().values(
@@ -179,7 +211,7 @@ class Ledger:
             if between:
                 rows = [{"study": study, "round": committed.number, **asdict(each)} for each in between]
                 db.execute(pairs.insert(), rows)
-            _insert_metrics(db, study, committed.number, figures)
+            measurements.add(db, study, committed.number, figures)
             happened = Event(study, committed.number, "", "committed", committed.encoder)
             audit.append(db, happened)
         self._watch(happened)
@@ -187,20 +219,22 @@ class Ledger:
     def add_metrics(self, study: str, number: int, figures: Iterable[tuple[str, Metric]]) -> None:
         """Figures that belong to no new state: those after the final tuning. The same site's replace older ones."""
         with self._engine.begin() as db:
-            figures = list(figures)
-            for site in {site for site, _ in figures}:
-                db.execute(
-                    sa.delete(metrics).where(
-                        (metrics.c.study == study) & (metrics.c.site == site) & metrics.c.stage.in_(AT_THE_END)
-                    )
-                )
-            _insert_metrics(db, study, number, figures)
+            measurements.replace(db, study, number, figures)
 
-    def contributions(self, study: str) -> dict[int, list[Contribution]]:
-        """The accepted updates of every round."""
+    def conclude(self, happened: Event, models: Mapping[str, Kept], figures: Iterable[Metric]) -> None:
+        """What a site says at the end of a study: its last figures, and which model it keeps for each task."""
+        site = happened.site
+        with self._engine.begin() as db:
+            audit.append(db, happened)
+            measurements.keep(db, happened.study, site, models)
+            measurements.replace(db, happened.study, happened.round, [(site, metric) for metric in figures])
+        self._watch(happened)
+
+    def contributions(self, study: str, *, after: int = -1) -> dict[int, list[Contribution]]:
+        """The accepted updates of every round with a larger number."""
         found: dict[int, list[Contribution]] = {}
         with self._engine.connect() as db:
-            query = sa.select(contributions).where(contributions.c.study == study)
+            query = sa.select(contributions).where(contributions.c.study == study, contributions.c.round > after)
             for row in db.execute(query.order_by(contributions.c.round, contributions.c.site)):
                 values = {key: value for key, value in row._mapping.items() if key not in {"study", "round"}}
                 found.setdefault(row.round, []).append(Contribution(**values))
@@ -209,17 +243,13 @@ class Ledger:
     def metrics(self, study: str) -> list[tuple[int, str, Metric]]:
         """Every figure: round, site, metric."""
         with self._engine.connect() as db:
-            query = sa.select(metrics).where(metrics.c.study == study).order_by(metrics.c.round, metrics.c.site)
-            return [
-                (r.round, r.site, Metric(r.task, r.split, Stage(r.stage), r.name, r.value, r.cases, r.low, r.high))
-                for r in db.execute(query)
-            ]
+            return measurements.read(db, study)
 
-    def pairs(self, study: str) -> dict[int, list[Pair]]:
-        """How the sites' updates of the encoder stood to one another, by round."""
+    def pairs(self, study: str, *, after: int = -1) -> dict[int, list[Pair]]:
+        """How the sites' updates of the encoder stood to one another, by round, of those with a larger number."""
         found: dict[int, list[Pair]] = {}
         with self._engine.connect() as db:
-            query = sa.select(pairs).where(pairs.c.study == study)
+            query = sa.select(pairs).where(pairs.c.study == study, pairs.c.round > after)
             for row in db.execute(query.order_by(pairs.c.round, pairs.c.site, pairs.c.other)):
                 found.setdefault(row.round, []).append(Pair(row.site, row.other, row.cosine, row.magnitude))
         return found
@@ -227,10 +257,7 @@ class Ledger:
     def note_kept(self, study: str, site: str, models: Mapping[str, Kept]) -> None:
         """Which model the site keeps for each task; a later word replaces an earlier one."""
         with self._engine.begin() as db:
-            db.execute(sa.delete(kept).where((kept.c.study == study) & (kept.c.site == site)))
-            if models:
-                rows = [{"study": study, "site": site, "task": task, "model": model} for task, model in models.items()]
-                db.execute(kept.insert(), rows)
+            measurements.keep(db, study, site, models)
 
     def kept(self, study: str) -> dict[tuple[str, str], str]:
         """By site and task: the model that the site keeps."""
@@ -268,27 +295,6 @@ class Ledger:
     def events_after(self, number: int, study: str) -> list[tuple[int, Event]]:
         """The study's events whose number is larger, oldest first."""
         return [(each.number, each.event) for each in self.noted(after=number, study=study)]
-
-
-def _insert_metrics(db: sa.Connection, study: str, number: int, figures: Iterable[tuple[str, Metric]]) -> None:
-    rows = [
-        {
-            "study": study,
-            "round": number,
-            "site": site,
-            "task": metric.task,
-            "split": metric.split,
-            "stage": metric.stage,
-            "name": metric.name,
-            "value": metric.value,
-            "cases": metric.count,
-            "low": metric.low,
-            "high": metric.high,
-        }
-        for site, metric in figures
-    ]
-    if rows:
-        db.execute(metrics.insert(), rows)
 
 
 def _after(newest: str) -> str:

@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from pathlib import Path
 
 from pydantic import Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from polyward_server.database import Where
 from polyward_server.flower.door import Refused, answer, read_body
 from polyward_server.ledger import Ledger
 from polyward_server.roster import Roster
@@ -40,7 +40,7 @@ class Request(Frozen):
 class Reception:
     """ASGI filter around the door; everything but the two paths on the public socket passes through."""
 
-    def __init__(self, app: ASGIApp, *, ledger: Path, authority: bytes, private_port: int) -> None:
+    def __init__(self, app: ASGIApp, *, ledger: Where, authority: bytes, private_port: int) -> None:
         self._app = app
         self._roster = Roster(Ledger(ledger))
         self._authority = authority

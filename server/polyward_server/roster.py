@@ -17,8 +17,10 @@ import sqlalchemy as sa
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from polyward_server import audit
 from polyward_server.ledger import Ledger
-from polyward_server.tables import certificates, checkpoints, commands, contacts, invitations, sites
+from polyward_server.records import Event
+from polyward_server.tables import approvals, certificates, checkpoints, commands, contacts, invitations, sites
 from polyward_shared.checkpoints import Receipt
 from polyward_shared.pki import certificate_to_pem, public_key_pem
 from polyward_shared.problems import Problem
@@ -97,25 +99,32 @@ class Roster:
             rows = db.execute(sa.select(sites).where(sites.c.revoked != "").order_by(sites.c.name))
             return {row.name: row.revoked for row in rows}
 
-    def revoke(self, name: str) -> None:
+    def revoke(self, name: str, *, actor: str = "") -> None:
         """Puts a site out, with every certificate it has and every invitation. Raises `Problem` for an unknown one."""
         with self._engine.begin() as db:
+            audit.take_turn(db)
             known = db.execute(sites.update().where(sites.c.name == name).values(revoked=_now()))
             open_ones = invitations.update().where(invitations.c.site == name, invitations.c.rejected == "")
             invited = db.execute(open_ones.values(rejected=_now()))
             if not known.rowcount and not invited.rowcount:
                 raise Problem(name, "is no site of this hub", remedy="polyward-hub sites HUB lists them")
             db.execute(certificates.update().where(certificates.c.site == name).values(revoked=_now()))
+            audit.append(db, Event("", 0, name, "revoked", "", actor))
+            db.execute(sa.delete(approvals).where(approvals.c.site == name))
 
     # --- invitations
 
-    def invite(self, site: str, token: str, expires: float, *, approved: bool) -> None:
+    def invite(self, site: str, token: str, expires: float, *, approved: bool, actor: str = "") -> None:
         """Keeps the hash of a token. An earlier invitation of the site that nobody has used is good no more."""
         with self._engine.begin() as db:
+            audit.take_turn(db)
             unused = (invitations.c.site == site) & (invitations.c.request == "")
             db.execute(sa.delete(invitations).where(unused))
             values = {"token": hashed(token), "site": site, "expires": expires, "approved": approved, "made": _now()}
             db.execute(invitations.insert().values(**values, request="", rejected="", served=""))
+            until = datetime.fromtimestamp(expires, UTC)
+            detail = f"until {until:%Y-%m-%d %H:%M} UTC" + (", approved beforehand" if approved else "")
+            audit.append(db, Event("", 0, site, "invited", detail, actor))
 
     def asked(self, token: str) -> Asked | None:
         """The invitation with this token, if there is one."""
@@ -125,9 +134,16 @@ class Roster:
 
     def use(self, token: str, request: str) -> bool:
         """Binds the invitation to this request, unless it is bound to another already."""
+        asked = self.asked(token)
+        if asked is None or asked.request:
+            return asked is not None and asked.request == request
+        free = (invitations.c.token == asked.token) & (invitations.c.request == "")
         with self._engine.begin() as db:
-            free = (invitations.c.token == hashed(token)) & invitations.c.request.in_(["", request])
-            return bool(db.execute(invitations.update().where(free).values(request=request)).rowcount)
+            audit.take_turn(db)
+            bound = bool(db.execute(invitations.update().where(free).values(request=request)).rowcount)
+            if bound:
+                audit.append(db, Event("", 0, asked.site, "asks", "to join, with its invitation"))
+        return bound or self.use(token, request)
 
     def waiting(self, *, approved: bool) -> list[Asked]:
         """Invitations that were used, not rejected, and have no certificate yet, oldest first."""
@@ -140,11 +156,24 @@ class Roster:
         with self._engine.connect() as db:
             return [_asked(row) for row in db.execute(query.order_by(invitations.c.made))]
 
-    def decide(self, token_hash: str, *, approve: bool) -> None:
-        """A person's word on a request."""
-        values = {"approved": True} if approve else {"rejected": _now()}
+    def invited(self) -> list[Asked]:
+        """Invitations that nobody has used and that were not taken back, newest first."""
+        query = sa.select(invitations).where(invitations.c.request == "", invitations.c.rejected == "")
+        with self._engine.connect() as db:
+            return [_asked(row) for row in db.execute(query.order_by(invitations.c.made.desc()))]
+
+    def decide(self, token_hash: str, *, approve: bool, actor: str = "") -> bool:
+        """A person's word on a request, or on an invitation; whether there was still something to decide."""
+        values, what = ({"approved": True}, "admitted") if approve else ({"rejected": _now()}, "rejected")
+        undecided = (invitations.c.token == token_hash) & (invitations.c.rejected == "") & (invitations.c.served == "")
         with self._engine.begin() as db:
-            db.execute(invitations.update().where(invitations.c.token == token_hash).values(**values))
+            audit.take_turn(db)
+            site = db.execute(sa.select(invitations.c.site).where(undecided)).scalar()
+            if site is None:
+                return False
+            db.execute(invitations.update().where(undecided).values(**values))
+            audit.append(db, Event("", 0, site, what, "", actor))
+            return True
 
     # --- certificates
 
@@ -159,6 +188,7 @@ class Roster:
             raise TypeError("the authority signs elliptic-curve keys alone")
         public = public_key_pem(key)
         with self._engine.begin() as db:
+            audit.take_turn(db)
             if not _is_entitled(db, site, invitation, holder):
                 raise Problem(site, "was put out, or has another key now", remedy="invite the site anew")
             _register(db, site, public, replace=True)
@@ -175,6 +205,8 @@ class Roster:
             )
             other = (certificates.c.site == site) & (certificates.c.public_key != public)
             db.execute(certificates.update().where(other, certificates.c.revoked == "").values(revoked=_now()))
+            until = f"until {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
+            audit.append(db, Event("", 0, site, "certified", until))
 
     def certificate(self, serial: int) -> Issued | None:
         """The certificate with this number, if this hub gave it."""
@@ -200,20 +232,26 @@ class Roster:
             row = db.execute(query.order_by(certificates.c.expires.desc()).limit(1)).first()
             return _issued(row) if row else None
 
+    def expiries(self) -> dict[str, float]:
+        """Of every site that has one: until when its certificate is good that is good for longest (Unix seconds)."""
+        with self._engine.connect() as db:
+            return {row.site: row.until for row in db.execute(_longest)}
+
     # --- contact
 
-    def heard(self, contact: Contact) -> None:
-        """Replaces what was known of the site."""
-        values = {
-            "connected": contact.connected,
-            "at": contact.at,
-            "progressed": contact.progressed,
-            "software": contact.software,
-            "status": json.dumps(contact.status),
-        }
+    def heard(self, *news: Contact) -> None:
+        """Replaces what was known of these sites."""
         with self._engine.begin() as db:
-            if not db.execute(contacts.update().where(contacts.c.site == contact.site).values(**values)).rowcount:
-                db.execute(contacts.insert().values(site=contact.site, **values))
+            for contact in news:
+                values = {
+                    "connected": contact.connected,
+                    "at": contact.at,
+                    "progressed": contact.progressed,
+                    "software": contact.software,
+                    "status": json.dumps(contact.status),
+                }
+                if not db.execute(contacts.update().where(contacts.c.site == contact.site).values(**values)).rowcount:
+                    db.execute(contacts.insert().values(site=contact.site, **values))
 
     def contacts(self) -> dict[str, Contact]:
         with self._engine.connect() as db:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from polyward_server.aggregate import clip
 from polyward_server.aggregate.weights import Labels, site_weights
 from polyward_server.attendance import chosen
 from polyward_server.attribution import standing_out
 from polyward_server.combine import diagnosed, drift, next_state
-from polyward_server.exchange import Patience
+from polyward_server.exchange import Left, Patience
 from polyward_server.federation import Federation
 from polyward_server.gather import Gathering, Weights, is_foreseen, place_of
 from polyward_server.joining import admit, begin
@@ -23,6 +23,7 @@ from polyward_server.orders import Orders
 from polyward_server.records import Contribution, Event, Member, Round
 from polyward_server.shared_state import Shared, group_of_key, keep_memory, load, taskset_variants
 from polyward_server.signals import attributed, pairs_of, signals
+from polyward_server.standstill import missing, why_waiting
 from polyward_shared.messages import OF_THE_FEDERATED_MODEL, Kind, Report, stages_of
 from polyward_shared.problems import Code, Problem
 from polyward_shared.schema import ENCODER, PRECISION, STATISTICS, Schema
@@ -36,12 +37,20 @@ OF_THE_ENCODER = frozenset({ENCODER, PRECISION, STATISTICS})
 
 
 def run_study(study: Study, federation: Federation) -> bool:
-    """Runs the study from where it stands; True when it is finished, False when it was stopped.
+    """Runs the study from where it stands; True when it is finished, False when it was stopped or left.
 
     Raises whatever the grid raises when the way to the sites is lost; call again with a new grid. Raises `Problem` when
     a round had no quorum as many times as the federation tries.
     """
+    try:
+        return _run(study, federation)
+    except Left:
+        return False
+
+
+def _run(study: Study, federation: Federation) -> bool:
     digest, ledger = study.digest(), federation.ledger
+    federation.goes_on(digest)
     last = ledger.last_round(digest)
     missed = 0  # turns in succession without a quorum
     while last is None:
@@ -50,7 +59,9 @@ def run_study(study: Study, federation: Federation) -> bool:
         last = begin(study, federation)
         if last is None:
             missed += 1
-            _wait(study, federation, 0, missed, "no quorum for the first state")
+            _wait(study, federation, 0, missed)
+    if missed:
+        federation.goes_on(digest)
     shared = load(federation.registry, last)
     held: dict[str, str] = {}
     missed = 0
@@ -62,38 +73,45 @@ def run_study(study: Study, federation: Federation) -> bool:
         done = _round(study, federation, shared, last, held)
         if done is None:
             missed += 1
-            _wait(study, federation, last.number + 1, missed, "no quorum")
+            _wait(study, federation, last.number + 1, missed)
             continue
+        if missed:
+            federation.goes_on(digest)
         (shared, last), missed = done, 0
     _finish(study, federation, shared, last, held)
     return True
 
 
-def _wait(study: Study, federation: Federation, number: int, missed: int, why: str) -> None:
-    """Notes that the quorum was missed, and waits for people to mend it; or gives up, with what sites refused."""
-    digest = study.digest()
-    federation.ledger.note(Event(digest, number, "", "waiting", why))
-    if federation.tries is None or missed < federation.tries:
-        _pause(federation, min(RETRY_SECONDS * 2 ** min(missed - 1, 16), LONGEST_RETRY_SECONDS))
+def _wait(study: Study, federation: Federation, number: int, missed: int) -> None:
+    """Says that the quorum was missed and why, and waits for people to mend it; or gives up."""
+    why = why_waiting(study, federation, number)
+    if federation.stopped():
         return
-    events = (event for _, event in federation.ledger.events_after(0, digest))
-    refused = {event.site: event.detail for event in events if event.round == number and event.what == "refused"}
-    said = ", ".join(f"{site}: {code}" for site, code in sorted(refused.items())) or "nobody refused"
-    raise Problem(
-        f"{study.id}, round {number}",
-        f"{why} in {missed} turns ({said})",
-        expected=f"answers of {study.participation.quorum} sites",
-        remedy="the sites' logs say more than these codes; mend it and run again, finished work is kept",
-    )
+    federation.waits(study.digest(), why)
+    if federation.tries is not None and missed >= federation.tries:
+        raise Problem(
+            f"{study.id}, round {number}",
+            f"no quorum in {missed} turns ({why})",
+            expected=f"answers of {study.participation.quorum} sites",
+            remedy="the sites' logs say more than these codes; mend it and run again, finished work is kept",
+        )
+    if _pause(study, federation, min(RETRY_SECONDS * 2 ** min(missed - 1, 16), LONGEST_RETRY_SECONDS)):
+        federation.goes_on(study.digest())
 
 
-def _pause(federation: Federation, seconds: float) -> None:
-    """Waits for so long, or until a site comes or goes, or the study is stopped."""
-    here, until = _online(federation, federation.nodes()), time.monotonic() + seconds
+def _pause(study: Study, federation: Federation, seconds: float) -> bool:
+    """Waits for so long, or until a site comes, goes or approves the study, which is True, or the study is stopped."""
+
+    def seen() -> tuple[set[str], set[str]]:
+        return set(_online(federation, federation.nodes())), set(federation.ledger.approvals(study.digest()))
+
+    before, until = seen(), time.monotonic() + seconds
     while time.monotonic() < until and not federation.stopped():
-        if _online(federation, federation.nodes()) != here:
-            return
+        if seen() != before:
+            return True
+        federation.came_round(seconds)
         time.sleep(min(LOOK_SECONDS, seconds))
+    return False
 
 
 def _round(
@@ -123,7 +141,8 @@ def _round(
     def enough(_: set[str]) -> bool:
         return _quorum(study, set(gathered.given), members)  # an answer that was misfit does not count
 
-    exchange = federation.exchange(digest, number, ask)
+    watch = _watch(study, federation, lambda here: _quorum(study, gathered.given.keys() | here, members))
+    exchange = federation.exchange(digest, number, ask, watch)
     stages = stages_of(Kind.TRAIN, study.personal)
     try:
         for answer in exchange.answers(asked, enough=enough, patience=Patience.of(study.participation)):
@@ -176,7 +195,7 @@ def _committed(
     for site, why in standing_out(found, norms, before, tasksets, study.tasks, gathered.figures).items():
         federation.ledger.note(Event(digest, number, site, "outlier", why))
     given = attributed(gathered.given, found)
-    federation.ledger.commit_round(digest, committed, given, gathered.figures, pairs_of(found))
+    federation.ledger.commit_round(digest, committed, given, gathered.figures, pairs_of(found), federation.fence)
     return following, committed
 
 
@@ -186,22 +205,25 @@ def _finish(study: Study, federation: Federation, shared: Shared, last: Round, h
     members = federation.members(digest)
     schemas = _schemas(members, shared)
     ask = Orders(study, federation, shared, schemas, held, Kind.FINISH, last.number)
-    exchange = federation.exchange(digest, last.number, ask)
+    given: set[str] = set()
 
     def enough(answered: set[str]) -> bool:
         return _quorum(study, answered, members)
+
+    watch = _watch(study, federation, lambda here: enough(given | here))
+    exchange = federation.exchange(digest, last.number, ask, watch)
 
     stages = stages_of(Kind.FINISH, study.personal)
     for answer in exchange.answers(sorted(schemas), enough=enough, patience=Patience.of(study.participation)):
         report = answer.report
         if report is None:
             continue
+        given.add(answer.site)
         if not ask.is_answered_by(report, answer.site):
             exchange.refuse(answer.site, Code.STATE_MISMATCH)
         elif is_foreseen(study, report, stages, members[answer.site].counts):
-            federation.ledger.note_kept(digest, answer.site, report.kept)
-            federation.ledger.add_metrics(digest, last.number, [(answer.site, metric) for metric in report.metrics])
-            federation.ledger.note(Event(digest, last.number, answer.site, "finished", _headline(study, report)))
+            happened = Event(digest, last.number, answer.site, "finished", _headline(study, report))
+            federation.ledger.conclude(happened, report.kept, report.metrics)
         else:
             exchange.refuse(answer.site, Code.EGRESS_METRIC)
 
@@ -222,6 +244,24 @@ def _settled(members: Mapping[str, Member], shared: Shared) -> list[str]:
 def _online(federation: Federation, sites: Iterable[str]) -> set[str]:
     known = federation.presence()
     return {site for site in sites if (here := known.get(site)) is not None and here.online}
+
+
+def _watch(
+    study: Study, federation: Federation, possible: Callable[[set[str]], bool]
+) -> Callable[[set[str], set[str]], None]:
+    """Says that the study waits while those who are here cannot make a quorum `possible`, and that it goes on."""
+    told = ""
+
+    def watch(here: set[str], away: set[str]) -> None:
+        nonlocal told
+        why = "" if possible(here) else missing(study, away)
+        if why and why != told:
+            federation.waits(study.digest(), why)
+        elif told and not why:
+            federation.goes_on(study.digest())
+        told = why
+
+    return watch
 
 
 def _weights(study: Study, members: Mapping[str, Member], ask: Orders) -> Weights:

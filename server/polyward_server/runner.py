@@ -7,6 +7,7 @@ When the SuperLink is lost, so is the Flower run; a new one is opened and the ro
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
 import threading
 import time
@@ -18,19 +19,23 @@ from polyward_server.federation import Federation
 from polyward_server.flower.session import RunLost, Session
 from polyward_server.flower.superlink import read_secret
 from polyward_server.hub import Hub
+from polyward_server.lease import Lease, holder_of
 from polyward_server.ledger import Ledger
-from polyward_server.records import Event
+from polyward_server.reconciliation import reconcile
+from polyward_server.records import State
 from polyward_server.registry import Registry
 from polyward_server.roster import Contact, Roster
-from polyward_server.rounds import run_study
-from polyward_shared.problems import Problem
-from polyward_shared.supervise import run_child
+from polyward_server.turn import AWAY, FULL, NO_ROOM, Turn, run_turn
+from polyward_shared.supervise import came_round, run_child
 
 log = logging.getLogger("polyward.runner")
 
 IDLE_SECONDS = 0.3  # between looks at an empty queue
 PRESENCE_SECONDS = 0.5  # between looks at Flower's list of nodes
 LOST_SECONDS = 0.5  # before a lost SuperLink is tried again
+AWAY_SECONDS = 2.0  # before an absent database is tried again, and between looks at a full disk
+FULL_SECONDS = 10.0  # before a disk on which nothing was freed is tried again
+MOMENT_SECONDS = 120.0  # the longest between two looks at the line
 
 
 class Sites:
@@ -86,47 +91,91 @@ def _progressed(contact: Contact | None) -> float | None:
     return contact.progressed if contact is not None and contact.connected else None
 
 
-def run_queue(hub: Hub, stop: threading.Event) -> None:
-    """Runs studies until `stop` is set."""
-    ledger, registry = Ledger(hub.ledger), Registry(hub.registry)
-    while not stop.is_set():
-        try:
-            with session_of(hub) as session:
-                session.sweep()  # a run that an earlier runner left behind would keep gates waiting for its messages
-                sites = Sites(session, ledger)
-                while not stop.is_set():
-                    sites.presence()
-                    waiting = ledger.studies_in("running", "queued")
-                    if waiting:
-                        _run(waiting[0], session, sites, ledger, registry, stop)
-                    stop.wait(IDLE_SECONDS)
-        except RunLost as lost:
-            log.warning("the way to the sites is lost (%s); trying again", lost)
-            stop.wait(LOST_SECONDS)
+class Runner:
+    """Takes studies from the line, one after the other."""
 
+    def __init__(self, hub: Hub, stop: threading.Event) -> None:
+        self._hub, self._stop = hub, stop
+        self._ledger, self._registry = Ledger(hub.ledger), Registry(hub.registry)
+        self._holder = holder_of(hub.folder)
+        self._gave_way: dict[str, float] = {}  # study -> when it last had a turn that did not end it
+        self._told = ""  # of what is lost
 
-def _run(
-    digest: str, session: Session, sites: Sites, ledger: Ledger, registry: Registry, stop: threading.Event
-) -> None:
-    study = ledger.study(digest)
-    ledger.set_state(digest, "running")
-    last = ledger.last_round(digest)
-    ledger.note(Event(digest, last.number if last else 0, "", "started", f"{study.id}, {study.rounds} rounds"))
+    def run(self) -> None:
+        """Until told to stop, whatever is lost meanwhile."""
+        while not self._stop.is_set():
+            came_round(MOMENT_SECONDS)
+            try:
+                with session_of(self._hub) as session:
+                    session.sweep()  # a run that an earlier runner left behind would keep gates waiting
+                    reconcile(self._ledger, self._registry, self._holder)
+                    self._serve(session, Sites(session, self._ledger))
+            except RunLost as lost:
+                self._tell(f"the way to the sites is lost ({lost})")
+                self._stop.wait(LOST_SECONDS)
+            except AWAY as error:
+                self._tell(f"the database does not answer as it should ({error.orig})")
+                self._stop.wait(AWAY_SECONDS)
+            except OSError as error:
+                if error.errno not in NO_ROOM:
+                    raise
+                self._tell(str(error.strerror))
+                self._wait_for_room()
 
-    def stopped() -> bool:
-        return stop.is_set() or ledger.study_state(digest)[0] == "stopped"
+    def _wait_for_room(self) -> None:
+        """Until there is more of it than now, or for a while: each try writes to the record that it was made."""
+        free, until = shutil.disk_usage(self._registry.folder).free, time.monotonic() + FULL_SECONDS
+        while time.monotonic() < until and shutil.disk_usage(self._registry.folder).free <= free:
+            came_round(MOMENT_SECONDS)
+            if self._stop.wait(AWAY_SECONDS):
+                return
 
-    try:
+    def _tell(self, what: str) -> None:
+        """Once: what is lost may be so for long."""
+        if what != self._told:
+            log.warning("%s; trying again", what)
+        self._told = what
+
+    def _serve(self, session: Session, sites: Sites) -> None:
+        while not self._stop.is_set():
+            came_round(MOMENT_SECONDS)
+            sites.presence()
+            for study in self._line():
+                lease = Lease(self._ledger.engine, study, self._holder)
+                if lease.take():
+                    with lease:
+                        self._turn(study, session, sites, lease)
+                    break
+            self._stop.wait(IDLE_SECONDS)
+
+    def _line(self) -> list[str]:
+        """Whose turn it is: those that gave way stand behind all others."""
+        return sorted(self._ledger.in_line(), key=lambda study: self._gave_way.get(study, 0.0))
+
+    def _turn(self, study: str, session: Session, sites: Sites, lease: Lease) -> None:
+        turn = Turn(study, self._ledger, lease, self._stop, lambda: len(self._ledger.in_line()) > 1)
         with session.open_run() as run:
-            federation = Federation(run.grid, sites.presence, sites.nodes, ledger, registry, stopped)
-            finished = run_study(study, federation)
-    except Problem as problem:
-        ledger.set_state(digest, "failed", str(problem))
-        ledger.note(Event(digest, 0, "", "failed", str(problem)))
-        return
-    if finished:
-        ledger.set_state(digest, "finished")
-        ledger.note(Event(digest, study.rounds, "", "finished", ""))
+            federation = Federation(
+                run.grid,
+                sites.presence,
+                sites.nodes,
+                self._ledger,
+                self._registry,
+                turn.stopped,
+                turn.leaves,
+                lease.fence,
+                came_round,
+            )
+            try:
+                run_turn(federation, study)
+            except OSError:  # for want of room; whether the ledger has any is seen at once
+                federation.waits(study, FULL)
+                raise
+        self._told = ""
+        if self._ledger.study_state(study)[0] == State.WAITING:
+            self._gave_way[study] = time.monotonic()
+        else:
+            self._gave_way.pop(study, None)
 
 
 def session_of(hub: Hub, *, patience: float = 5.0) -> Session:
@@ -142,4 +191,4 @@ def session_of(hub: Hub, *, patience: float = 5.0) -> Session:
 
 if __name__ == "__main__":
     here = Hub(Path(sys.argv[1]))
-    sys.exit(run_child("runner", lambda stop: run_queue(here, stop)))
+    sys.exit(run_child("runner", lambda stop: Runner(here, stop).run()))

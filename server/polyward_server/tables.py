@@ -1,4 +1,8 @@
-"""The tables of the ledger. Primary keys make a second contribution of a site to a round impossible."""
+"""The tables of the ledger. Primary keys make a second contribution of a site to a round impossible.
+
+Events are only appended: triggers refuse every change of one. Texts are sorted by their bytes in every database,
+because signatures are over what is sorted here.
+"""
 
 from __future__ import annotations
 
@@ -228,7 +232,7 @@ releases = sa.Table(
     tables,
     sa.Column("name", sa.String(64), primary_key=True),  # such as breast-1.0
     sa.Column("encoder", sa.String(64), nullable=False),
-    sa.Column("statement", sa.Text, nullable=False),  # JSON: what was signed
+    sa.Column("statement", sa.Text, nullable=False),  # JSON: its file, with what was signed and the certificates
     sa.Column("signature", sa.Text, nullable=False),  # of the hub's server key, hexadecimal
     sa.Column("at", sa.String(32), nullable=False),
     sa.Column("actor", sa.String(80), nullable=False),
@@ -259,3 +263,30 @@ failures = sa.Table(
     sa.Column("who", sa.String(255), nullable=False, index=True),  # a user's name or an address, as tried
     sa.Column("at", sa.Float, nullable=False),  # Unix seconds
 )
+
+for table in tables.tables.values():
+    for column in table.columns:
+        if isinstance(column.type, sa.String):
+            bytewise = type(column.type)(column.type.length, collation="C")
+            column.type = column.type.with_variant(bytewise, "postgresql")
+
+REFUSED = "events are only appended"
+GUARDS = {
+    "sqlite": tuple(
+        f"CREATE TRIGGER events_refuse_{what.lower()} BEFORE {what} ON events"
+        f" BEGIN SELECT RAISE(ABORT, '{REFUSED}'); END"
+        for what in ("UPDATE", "DELETE")
+    ),
+    "postgresql": (
+        "CREATE FUNCTION events_refuse() RETURNS trigger LANGUAGE plpgsql AS"
+        f" $$ BEGIN RAISE EXCEPTION '{REFUSED}' USING ERRCODE = 'restrict_violation'; END $$",
+        "CREATE TRIGGER events_refuse BEFORE UPDATE OR DELETE OR TRUNCATE ON events"
+        " FOR EACH STATEMENT EXECUTE FUNCTION events_refuse()",
+    ),
+}
+
+
+@sa.event.listens_for(events, "after_create")
+def _guard(_: sa.Table, db: sa.Connection, **__: object) -> None:
+    for statement in GUARDS[db.dialect.name]:
+        db.exec_driver_sql(statement)

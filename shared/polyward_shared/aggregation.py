@@ -110,7 +110,7 @@ class Aggregation(Frozen):
 class Participation(Frozen):
     """Who is needed, and how long the others are waited for."""
 
-    quorum: Positive = 2
+    quorum: Positive = 2  # sites that a round cannot do without
     task_quorum: dict[TaskName, Positive] = Field(default_factory=dict)
     sample: float = Field(default=1.0, gt=0, le=1)  # the part of the sites that a round asks, never below the quorum
     deadline_seconds: float = Field(default=3600.0, gt=0)  # of a round, once its orders are out

@@ -27,7 +27,7 @@ class Checkpoint(Frozen):
 
     def statement(self) -> bytes:
         """The bytes that the site signs."""
-        return _canonical("polyward checkpoint", self)
+        return canonical("polyward checkpoint", self)
 
 
 class Receipt(Frozen):
@@ -42,7 +42,7 @@ class Receipt(Frozen):
 
     def statement(self) -> bytes:
         """The bytes that the hub signs."""
-        return _canonical("polyward receipt", self)
+        return canonical("polyward receipt", self)
 
 
 def head_after(rounds: Iterable[tuple[str, ...]], head: str = GENESIS) -> str:
@@ -52,6 +52,6 @@ def head_after(rounds: Iterable[tuple[str, ...]], head: str = GENESIS) -> str:
     return head
 
 
-def _canonical(purpose: str, stated: Frozen) -> bytes:
+def canonical(purpose: str, stated: Frozen) -> bytes:
     """One spelling of what is signed; the purpose keeps a signature from serving another one."""
-    return json.dumps([purpose, stated.model_dump()], sort_keys=True, separators=(",", ":")).encode()
+    return json.dumps([purpose, stated.model_dump(mode="json")], sort_keys=True, separators=(",", ":")).encode()

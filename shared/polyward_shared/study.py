@@ -26,8 +26,8 @@ Name = Annotated[
 class Image(Frozen):
     """The form in which every site presents its images to the encoder."""
 
-    channels: int = Field(default=1, ge=1, le=64)
-    size: tuple[Positive, ...] = Field(min_length=2, max_length=3)
+    channels: int = Field(default=1, ge=1, le=64)  # 1 for grey images and single volumes, 3 for colour
+    size: tuple[Positive, ...] = Field(min_length=2, max_length=3)  # sides in pixels: two for images, three for volumes
     intensity: Literal["minmax", "zscore"] | tuple[float, float] = "minmax"  # a pair: clip to it, then 0..1
     spacing: tuple[float, ...] | None = None  # mm; resample volumes to it before fitting `size`
     window: tuple[Positive, ...] | None = None  # train on random windows of this size, infer with sliding ones
@@ -105,9 +105,9 @@ class Wire(Frozen):
 class Study(Frozen):
     """One study, whole. Two studies with the same digest train the same thing."""
 
-    id: Name
-    seed: int = Field(default=0, ge=0, lt=2**32)
-    rounds: Positive
+    id: Name  # letters, digits, dots, dashes
+    seed: int = Field(default=0, ge=0, lt=2**32)  # of the first encoder and of every draw
+    rounds: Positive  # after each, every site has the same encoder again
     image: Image
     encoder: Encoder = SegRes()
     tasks: dict[TaskName, Task] = Field(min_length=1)

@@ -1,12 +1,14 @@
 """Keeping our own child processes alive, and ending them with us.
 
 A supervisor starts its children, starts them again when they die (slower each time they die young), and ends them on
-SIGTERM or SIGINT. A child ends itself when its supervisor is gone, however that was killed.
+SIGTERM or SIGINT. A child ends itself when its supervisor is gone, however that was killed. A child that is watched
+sends a byte each second while its main loop keeps coming round; one that has fallen silent is killed.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import stat
@@ -15,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +28,10 @@ log = logging.getLogger(__name__)
 GRACE_SECONDS = 5.0  # from SIGTERM to SIGKILL
 YOUNG_SECONDS = 10.0  # a child that dies younger waits before it is started again
 LONGEST_WAIT = 15.0
+BEGUN_WAIT = 1.0  # of a child whose pulse was heard
+PULSE_SECONDS = 1.0  # between the bytes of a child that is watched
+SILENCE_SECONDS = 30.0  # of our own time without one, until the child counts as hung
+PULSE = "POLYWARD_PULSE"  # environment: the descriptor that takes the bytes
 LOOK_SECONDS = 0.3  # more than anybody takes to see whether a lock is held
 
 
@@ -40,10 +47,14 @@ class Child:
     group: int | None = None
     groups: Sequence[int] | None = None
     umask: int = -1
+    watched: bool = False  # for children that send a pulse
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     deaths: int = 0
     again_at: float = 0.0
+    pulse: int | None = None  # where its bytes arrive
+    silent: float | None = None  # seconds since the last; None until the first, for a start may take long
+    looked: float = 0.0
 
 
 def supervise(
@@ -62,18 +73,31 @@ def supervise(
 def start(child: Child) -> subprocess.Popen[bytes]:
     """Starts the child now; the child calls `end_with_parent` first thing."""
     environment = {**os.environ, **child.environment}
-    child.process = subprocess.Popen(
-        list(child.command),
-        cwd=child.folder,
-        env=environment,
-        stdin=subprocess.PIPE,
-        start_new_session=True,
-        user=child.user,
-        group=child.group,
-        extra_groups=child.groups,
-        umask=child.umask,
-    )
+    sends: list[int] = []
+    if child.watched:
+        child.pulse, end = os.pipe()
+        os.set_blocking(child.pulse, False)
+        os.set_blocking(end, False)  # a supervisor that reads no more holds nobody up
+        environment[PULSE] = str(end)
+        sends.append(end)
+    try:
+        child.process = subprocess.Popen(
+            list(child.command),
+            cwd=child.folder,
+            env=environment,
+            stdin=subprocess.PIPE,
+            pass_fds=sends,
+            start_new_session=True,
+            user=child.user,
+            group=child.group,
+            extra_groups=child.groups,
+            umask=child.umask,
+        )
+    finally:
+        for end in sends:
+            os.close(end)
     child.started = time.monotonic()
+    child.silent = None
     return child.process
 
 
@@ -160,6 +184,7 @@ def run_child(
     `handlers`, which bring their own format, take the place of plain lines on stderr.
     """
     end_with_parent()
+    send_pulse()
     logging.basicConfig(level=logging.INFO, handlers=handlers, format=f"%(asctime)s {name} %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for every poll otherwise
     try:
@@ -180,21 +205,71 @@ def _tend(child: Child) -> None:
     if child.process is not None:
         code = child.process.poll()
         if code is None:
+            _listen(child, now)
             return
         _close(child.process)
         child.process = None
+        if child.pulse is not None:
+            os.close(child.pulse)
+            child.pulse = None
         young = now - child.started < YOUNG_SECONDS
         child.deaths = child.deaths + 1 if young else 1
         wait = 0.0 if child.deaths == 1 else min(2.0 ** (child.deaths - 2), LONGEST_WAIT)
+        if child.silent is not None:  # it had begun its work: something outside killed it, and may do so often
+            wait = min(wait, BEGUN_WAIT)
         child.again_at = now + wait
         log.warning("%s ended (%s); starting it again in %.0f s", child.name, code, wait)
     if now >= child.again_at:
         start(child)
 
 
+def _listen(child: Child, now: float) -> None:
+    """Kills a child that has fallen silent. What counts is the time that we watched, look by look: after a pause of
+    the whole machine both sides have been silent, and nobody is to blame."""
+    if child.pulse is None:
+        return
+    try:
+        heard = bool(os.read(child.pulse, 4096))
+    except BlockingIOError:
+        heard = False
+    if heard:
+        child.silent = 0.0
+    elif child.silent is not None:
+        child.silent += min(now - child.looked, PULSE_SECONDS)
+        if child.silent > SILENCE_SECONDS and child.process is not None:
+            log.warning("%s is hung; killed", child.name)
+            child.process.kill()
+    child.looked = now
+
+
 def _close(process: subprocess.Popen[bytes]) -> None:
     if process.stdin is not None:
         process.stdin.close()
+
+
+def came_round(within: float) -> None:
+    """Said by a watched child's main loop: it is alive, and will say so again within so many seconds."""
+    _promise[:] = [time.monotonic() + within]
+
+
+_promise = [math.inf]  # until when the main loop comes round; of the process, which has one
+
+
+def send_pulse() -> None:
+    """Called by a child: from now on its supervisor hears that it lives, while it keeps what it promised."""
+    if PULSE not in os.environ:
+        return
+    end = int(os.environ.pop(PULSE))
+    os.set_inheritable(end, False)  # its own children have no part in it
+
+    def beat() -> None:
+        while True:
+            if time.monotonic() < _promise[0]:
+                with suppress(BlockingIOError, BrokenPipeError):
+                    os.write(end, b".")
+            time.sleep(PULSE_SECONDS)
+
+    threading.Thread(target=beat, name="pulse", daemon=True).start()
 
 
 def end_with_parent() -> None:

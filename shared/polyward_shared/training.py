@@ -60,7 +60,7 @@ class Training(Frozen):
     proximal: float = Field(default=0.0, ge=0)  # FedProx: how strongly what is shared is held to what was received
     contrast: float = Field(default=0.0, ge=0)  # MOON: weight of features like the received encoder's, unlike the last
     contrast_temperature: float = Field(default=0.5, gt=0)
-    batch: Positive = 8
+    batch: Positive = 8  # images in a step
     accumulate: Positive = 1  # batches whose gradients make one step; each counts the same, whatever labels it holds
     optimiser: Literal["adamw", "sgd", "acqn_like"] = "adamw"
     learning_rate: Rate = 1e-3

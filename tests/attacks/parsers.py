@@ -36,7 +36,8 @@ from polyward_client.gate.receipts import read_receipts
 from polyward_client.port.wires import reply_from_bytes
 from polyward_client.site import read_site
 from polyward_client.trainer.manifest import read_manifest
-from polyward_server.control.service import Connection, Service
+from polyward_server.control.connections import Connection
+from polyward_server.control.service import Service
 from polyward_server.enrolment import Authority, invite
 from polyward_server.flower.door import Door, check_reply
 from polyward_server.flower.door import Refused as Turned
@@ -291,13 +292,15 @@ def _of_the_hub(folder: Path, hub: Any, ledger: Ledger) -> Iterator[Parser]:
         pb.FromNode(checkpoint=pb.Checkpoint(count=1, hash="a" * 64, at="2026-01-01", signature=b"0" * 90)),
         pb.FromNode(withdrawal=pb.Withdrawal(study="a" * 64)),
         pb.FromNode(answer=pb.Answer(id=1, obeyed=True)),
+        pb.FromNode(approvals=pb.Approvals(studies=["a" * 64])),
+        pb.FromNode(timings=pb.Timings(study="a" * 64, round=1, age_ms=9, spans=[pb.Span(phase=pb.SENDING, ms=5)])),
     ]
     samples = [message.SerializeToString() for message in said]
 
     def hear(data: bytes) -> object:
         connection = Connection("a", certificate.serial_number)
-        service._hear(connection, said[0])
-        return True if service._hear(connection, pb.FromNode.FromString(data)) else REFUSED
+        service.hearing.hear(connection, said[0])
+        return True if service.hearing.hear(connection, pb.FromNode.FromString(data)) else REFUSED
 
     yield Parser("control, hub", mutated(samples), hear, (DecodeError,))
     request = pki.new_request("a", key)

@@ -6,7 +6,7 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -96,7 +96,7 @@ def test_a_flood_of_commands_is_not_answered_one_by_one(tmp_path: Path) -> None:
     heard: list[str] = []
     hub = HostileHub(tmp_path, says)
     with linked(hub, heard) as link:
-        link.works_on("e" * 64, 1)
+        link.courses.begins("e" * 64, 1)
         while not flooded.wait(0.01):
             most = max(most, len(link._pending))
     assert most <= control.MOST_PENDING
@@ -327,10 +327,11 @@ class Scripted:
     def connect(self, stop: threading.Event) -> bool:
         return True
 
-    def receive(self) -> Message | None:
+    def receive(self, announced: Callable[[], None]) -> Message | None:
         if not self.orders:
             self.stop.set()
             return None
+        announced()
         return self.orders.pop(0)
 
     def reply(self, message: Message, seconds_worked: float) -> bool:

@@ -22,6 +22,7 @@ from polyward_client.site import Site
 from polyward_server.control import service
 from polyward_server.reception import AUTHORITY, ENROLMENT
 from polyward_server.records import Member
+from polyward_server.told import read_spans
 from polyward_shared import pki
 from polyward_shared.checkpoints import Checkpoint
 from polyward_shared.pki import read_request
@@ -183,6 +184,42 @@ def test_a_site_withdraws_itself_and_nobody_else(hub: RealHub, bad: Site) -> Non
         assert not ends(hub, bad, pb.FromNode(withdrawal=pb.Withdrawal(study=study)))
     assert hub.ledger.members(DIGEST)["good"].agrees
     assert len(hub.ledger.events_after(0, DIGEST)) == events, "it is no member, so it left nothing"
+
+
+def timings(**changes: object) -> pb.FromNode:
+    """A sound course of the study's first round, but for the changes."""
+    spans = [pb.Span(phase=pb.TRAINING, start_ms=10, ms=20)]
+    fields = {"study": DIGEST, "round": 1, "age_ms": 30, "spans": spans} | changes
+    return pb.FromNode(timings=pb.Timings(**fields))  # type: ignore[arg-type]
+
+
+def test_a_course_that_cannot_have_been_is_not_kept(hub: RealHub, bad: Site) -> None:
+    for nonsense in (
+        timings(study=NAME),
+        timings(round=STUDY.rounds + 1),
+        timings(age_ms=29),
+        timings(age_ms=2**32 - 1),
+        timings(spans=[pb.Span()] * 33),
+        timings(spans=[pb.Span(phase=77)]),  # type: ignore[arg-type]
+        timings(spans=[pb.Span(ms=2**32 - 1)]),
+    ):
+        assert ends(hub, bad, nonsense), nonsense
+    assert read_spans(hub.ledger, DIGEST) == {}
+    assert not ends(hub, bad, timings(study="f" * 64), timings())
+    until(lambda: read_spans(hub.ledger, DIGEST))
+    [(site, _)] = read_spans(hub.ledger, DIGEST)[1].items()
+    assert site == "bad", "whose certificate it is"
+
+
+def test_approvals_are_digests_and_of_known_studies(hub: RealHub, bad: Site) -> None:
+    for nonsense in ([NAME], [""], [DIGEST.upper()], [f"{number:064x}" for number in range(257)]):
+        assert ends(hub, bad, pb.FromNode(approvals=pb.Approvals(studies=nonsense))), nonsense
+    assert hub.ledger.approvals(DIGEST) == {}
+    assert not ends(hub, bad, pb.FromNode(approvals=pb.Approvals(studies=[DIGEST, "f" * 64])))
+    until(lambda: set(hub.ledger.approvals(DIGEST)) == {"bad"})
+    assert hub.ledger.approvals("f" * 64) == {}
+    assert not ends(hub, bad, pb.FromNode(approvals=pb.Approvals()))
+    until(lambda: hub.ledger.approvals(DIGEST) == {})
 
 
 def test_another_sites_commands_are_not_answered_for_it(hub: RealHub, bad: Site) -> None:

@@ -270,18 +270,18 @@ class Odd(ToyTrainer):
 
 def test_progress_beyond_all_bounds_is_told_within_them(bench: Bench) -> None:
     link = ControlLink(bench.site, "127.0.0.1:1", bench.gate.sent, cancel=lambda: None, wake=lambda: None)
-    link.works_on(TRAIN.study, 2**39)
+    link.courses.begins(TRAIN.study, 2**39)
 
     phases: list[str] = []
 
     def watch(progress: Progress) -> None:
         write_status(bench.site, progress=progress)
         phases.append(read_status(bench.site)["progress"]["phase"])
-        link.progress(progress)
+        link.courses.progress(progress)
 
     bench.gate = Gate(bench.site, Odd(bench.site, 2.0, {"mask": 8}), watch=watch)
     assert bench.report(TRAIN).steps == 1
-    assert phases == ["working"] * 3 + ["together"]
+    assert phases == ["loading", *["working"] * 3, "together", "checking"]
     assert NAME not in bench.site.status.read_text() + bench.site.sent.read_text()
 
 
@@ -347,7 +347,7 @@ def test_a_flood_of_progress_is_heard_to_its_end(port: Any) -> None:
     told = json.dumps({"progress": {"phase": "together", "epoch": 1, "epochs": 2}}).encode()
     bench = port(lambda ask: iter([told] * 20_000 + [b'{"failed": {"code": "data", "detail": ""}}']))
     assert bench.code(TRAIN) is Code.DATA
-    assert len(bench.progress) == 20_000
+    assert [each.phase for each in bench.progress] == ["loading", *["together"] * 20_000]
 
 
 def test_a_trainer_that_never_answers_holds_no_pause_up(port: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from polyward_client.approvals import Approval, approved_now, read_approval, write_approval
-from polyward_client.decisions import Verdict, decide, read_decisions
+from polyward_client.decisions import Verdict, approved, decide, read_decisions
 from polyward_client.site import Policy
 from polyward_shared.problems import Code, Problem, Refused
 from tests.support.toy_trainer import toy_schema, toy_study
@@ -120,6 +120,22 @@ def test_a_withdrawal_that_is_cut_out_of_the_record_breaks_it(tmp_path: Path) ->
     record.write_text(lines[0] + lines[2])
     with pytest.raises(Problem, match="the chain is broken"):
         approved_now(tmp_path, STUDY.digest())
+
+
+def test_the_last_decision_about_a_study_counts_and_the_newest_is_last(tmp_path: Path) -> None:
+    for verdict, study in (
+        (Verdict.APPROVED, "a"),
+        (Verdict.APPROVED, "b"),
+        (Verdict.APPROVED, "c"),
+        (Verdict.APPROVED, "d"),
+        (Verdict.WITHDRAWN, "b"),
+        (Verdict.REJECTED, "c"),
+        (Verdict.PAUSED, ""),
+        (Verdict.APPROVED, "a"),
+    ):
+        decide(tmp_path, verdict, study=study)
+    assert approved(read_decisions(tmp_path)) == ["d", "a"]
+    assert approved([]) == []
 
 
 def test_two_people_at_once_leave_a_whole_record(tmp_path: Path) -> None:

@@ -17,10 +17,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from polyward_client.backup import MANIFEST, write_backup
+from polyward_client.backup import write_backup
 from polyward_client.restore import restore
 from polyward_client.site import Site, read_site
 from polyward_client.trainer.vault import new_vault_key, open_vault
+from polyward_shared.archive import MANIFEST
 from polyward_shared.chain import Chain
 from polyward_shared.problems import Problem
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,15 +15,22 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from polyward_server.database import Where, connected, located
 from polyward_server.ledger import Ledger
 from polyward_server.records import Contribution, Event, Member, Round
 from polyward_server.tables import rounds
 from polyward_shared.messages import Metric, Stage
 from polyward_shared.problems import Problem
+from tests.support.postgres import Server
 from tests.support.toy_trainer import toy_study
 
 STUDY = toy_study()
 DIGEST = STUDY.digest()
+
+
+def url_of(where: Where) -> str:
+    """For another process."""
+    return f"sqlite:///{where}" if isinstance(where, Path) else str(where)
 
 
 def given(site: str, attempt: int = 1) -> Contribution:
@@ -34,8 +42,8 @@ def figure(stage: Stage, value: float = 0.5, name: str = "dice") -> Metric:
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    made = Ledger(tmp_path / "ledger.db")
+def ledger(where: Where) -> Iterator[Ledger]:
+    made = Ledger(where)
     made.queue(STUDY)
     yield made
     made.close()
@@ -91,7 +99,7 @@ def test_a_commit_is_all_or_nothing(ledger: Ledger) -> None:
     assert not [event for _, event in ledger.events_after(0, DIGEST) if event.what == "committed"]
 
 
-def test_a_commit_that_a_kill_interrupts_is_nothing(tmp_path: Path, ledger: Ledger) -> None:
+def test_a_commit_that_a_kill_interrupts_is_nothing(where: Where, ledger: Ledger) -> None:
     """The child dies within the transaction: after the round and the contributions, before the figures' end."""
     code = """
 import os, signal, sys
@@ -106,9 +114,8 @@ def figures():
 
 Ledger(sys.argv[1]).commit_round(DIGEST, Round(1, "t" * 64, "f" * 64, 0.0), [given("a")], figures())
 """
-    url = f"sqlite:///{tmp_path / 'ledger.db'}"
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run([sys.executable, "-c", code, url], env=environment, check=False)
+    done = subprocess.run([sys.executable, "-c", code, url_of(where)], env=environment, check=False)
     assert done.returncode == -signal.SIGKILL
     assert (ledger.rounds(DIGEST), ledger.contributions(DIGEST), ledger.metrics(DIGEST)) == ([], {}, [])
     ledger.commit_round(DIGEST, Round(1, "t" * 64, "f" * 64, 0.0), [given("a")], [("a", figure(Stage.TRAINED))])
@@ -158,9 +165,9 @@ def test_joining_again_replaces_what_a_site_brought(ledger: Ledger) -> None:
     assert ledger.members(DIGEST) == {"a": again}
 
 
-def test_events_are_told_after_they_are_written(tmp_path: Path) -> None:
+def test_events_are_told_after_they_are_written(where: Where) -> None:
     told: list[Event] = []
-    ledger = Ledger(tmp_path / "ledger.db", watch=told.append)
+    ledger = Ledger(where, watch=told.append)
     first, second = Event(DIGEST, 1, "a", "asked", "attempt 1"), Event(DIGEST, 1, "", "waiting")
     ledger.note(first)
     ledger.note(Event("other", 1, "a", "asked"))
@@ -172,13 +179,24 @@ def test_events_are_told_after_they_are_written(tmp_path: Path) -> None:
     ledger.close()
 
 
-def test_the_database_survives_a_power_cut_and_readers_do_not_block_it(tmp_path: Path, ledger: Ledger) -> None:
+def test_a_file_survives_a_power_cut_and_readers_do_not_block_it(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.db")
+    ledger.queue(STUDY)
     with sqlite3.connect(tmp_path / "ledger.db") as other:
         assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         other.execute("BEGIN")
         assert other.execute("SELECT count(*) FROM studies").fetchone() == (1,)
         ledger.note(Event(DIGEST, 1, "a", "asked"))
     other.close()
+    ledger.close()
+
+
+def test_a_ledger_is_for_its_user_alone(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.db")
+    ledger.queue(STUDY)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}
+    assert len(list(tmp_path.iterdir())) == 3, "with the log and its index"
+    ledger.close()
 
 
 def test_a_file_of_another_version_is_refused_untouched(tmp_path: Path) -> None:
@@ -199,3 +217,110 @@ def test_a_file_that_is_no_database_is_a_problem(tmp_path: Path) -> None:
         Ledger(tmp_path / "ledger.db")
     with pytest.raises(Problem, match="cannot be opened as a ledger"):
         Ledger(tmp_path / "none" / "ledger.db")
+
+
+def test_sites_are_sorted_by_their_bytes_in_every_database(ledger: Ledger) -> None:
+    """A language's rules would put `a-b` after `ab` and `B` after `a`; heads are signed over this order."""
+    names = ["B", "a", "a-b", "a0", "ab", "b_c", "\u00e9"]
+    for site in reversed(names):
+        ledger.join(DIGEST, Member(site, 1, {}, "[]", "v1", True))
+    assert list(ledger.members(DIGEST)) == names
+    ledger.commit_round(DIGEST, Round(1, "t" * 64, "f" * 64, 0.0), [given(site) for site in reversed(names)])
+    assert [each.site for each in ledger.contributions(DIGEST)[1]] == names
+    assert [entry.partition("=")[0] for entry in ledger.history()[0][4:]] == names
+
+
+def test_a_site_withdraws_once(ledger: Ledger) -> None:
+    ledger.join(DIGEST, Member("a", 5, {"mask": 5}, "[]", "v1", True))
+    ledger.commit_round(DIGEST, Round(4, "t" * 64, "f" * 64, 0.0))
+    ledger.leave(DIGEST, "a")
+    ledger.leave(DIGEST, "a")
+    told = [event for _, event in ledger.events_after(0, DIGEST) if event.what == "withdrawn"]
+    assert told == [Event(DIGEST, 4, "a", "withdrawn")]
+    assert not ledger.members(DIGEST)["a"].agrees
+
+
+def test_a_database_server_that_was_started_again_is_used_again(postgres: Server) -> None:
+    """One call may fail, for its connection is gone; nothing of it is written, and the next call finds the server."""
+    ledger = Ledger(url := postgres.new_database())
+    ledger.queue(STUDY)
+    with ledger.engine.connect() as held:
+        held.execute(sa.select(rounds))
+        postgres.stop()
+        try:
+            with pytest.raises(sa.exc.OperationalError):
+                ledger.note(Event(DIGEST, 1, "a", "lost"))
+            with pytest.raises(Problem, match="the database does not let us in"):
+                Ledger(url)
+        finally:
+            postgres.start()
+        with pytest.raises(sa.exc.OperationalError):
+            held.execute(sa.select(rounds))
+        held.rollback()
+    ledger.note(Event(DIGEST, 1, "a", "found"))
+    assert [each.event.what for each in ledger.noted(last=2)] == ["queued", "found"]
+    ledger.close()
+
+
+def test_no_password_is_ever_shown() -> None:
+    url = sa.make_url("postgresql://ada:secret@127.0.0.1:9/ledger?connect_timeout=1")
+    with pytest.raises(Problem, match="does not let us in") as caught:
+        Ledger(url)
+    assert "secret@" not in str(caught.value)
+    assert "ada:***@" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "options"),
+    [
+        ("postgresql://ada@db.example.org/l", {"sslmode": "verify-full", "sslrootcert": "system"}),
+        ("postgresql://ada@db.example.org/l?sslrootcert=ca.pem", {"sslmode": "verify-full", "sslrootcert": "ca.pem"}),
+        ("postgresql://ada@db.example.org/l?sslmode=require", {"sslmode": "require"}),
+        ("postgresql://ada@127.0.0.1/l", {}),
+        ("postgresql://ada@/l?host=/run/postgresql", {"host": "/run/postgresql"}),
+    ],
+)
+def test_over_a_network_the_database_server_must_prove_who_it_is(address: str, options: dict[str, str]) -> None:
+    engine = connected(sa.make_url(address))
+    ours = {"connect_timeout": "10", "application_name": "polyward"}
+    assert dict(engine.url.query) == {**options, **ours}
+    engine.dispose()
+
+
+def test_where_the_ledger_is(tmp_path: Path) -> None:
+    password = tmp_path / "database"
+    assert located("/hub/ledger.db", password) == Path("/hub/ledger.db")
+    assert located("postgresql://ada@db/l", password) == sa.make_url("postgresql://ada@db/l")
+    password.write_text("s3cret\n")
+    password.chmod(0o640)
+    with pytest.raises(Problem, match="can be read by others"):
+        located("postgresql://ada@db/l", password)
+    password.chmod(0o600)
+    assert located("postgresql://ada@db/l", password) == sa.make_url("postgresql://ada:s3cret@db/l")
+    with pytest.raises(Problem, match=r"hub\.toml: database: found 'postgresql://ada@db:port/l'"):
+        located("postgresql://ada@db:port/l", password)
+
+
+COMES_AND_GOES = """
+import sys
+from polyward_server.ledger import Ledger
+from polyward_server.records import Event
+ledger = Ledger(sys.argv[1])
+ledger.note(Event(sys.argv[2], 0, "", "told"))
+ledger.close()
+"""
+
+
+def test_two_openings_in_a_process_do_not_lose_what_others_write(tmp_path: Path) -> None:
+    """A file that SQLite has open must not be opened and closed by hand: that would undo its locks."""
+    path = tmp_path / "ledger.db"
+    one = Ledger(path)
+    one.queue(STUDY)
+    other = Ledger(path)
+    for times in (1, 2):  # the first to leave thinks that it was the last, and takes the write-ahead log with it
+        command = [sys.executable, "-c", COMES_AND_GOES, url_of(path), DIGEST]
+        subprocess.run(command, check=True, timeout=60)
+        for ledger in (one, other):
+            assert len([noted for noted in ledger.noted(study=DIGEST) if noted.event.what == "told"]) == times
+    one.close()
+    other.close()

@@ -361,7 +361,7 @@ def test_no_quorum_waits_and_loses_nothing(tmp_path: Path) -> None:
 
     with ToyFederation(tmp_path, toy_study(rounds=2), TOYS, heard=mend) as toy:
         assert toy.run()
-        assert toy.seen("waiting") == [(2, "", "no quorum")]
+        assert toy.seen("waiting") == [(1, "", "b: data, c: data")]
         assert toy.credited() == {1: ["a", "b", "c"], 2: ["a", "c"]}
 
 
@@ -393,7 +393,7 @@ def test_a_simulation_gives_up_with_what_the_sites_refused(tmp_path: Path) -> No
     with ToyFederation(tmp_path, toy_study(rounds=2), TOYS, heard=fail, tries=2) as toy:
         with pytest.raises(Problem, match=r"round 2: no quorum in 2 turns \(b: data, c: out-of-memory\)"):
             toy.run()
-        assert toy.seen("waiting") == [(2, "", "no quorum")] * 2
+        assert toy.seen("waiting") == [(1, "", "b: data, c: out-of-memory")] * 2
         toy.trainers["b"].fail = toy.trainers["c"].fail = None
         assert toy.run(), "what was finished is kept"
 

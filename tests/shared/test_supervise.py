@@ -9,12 +9,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 
+from polyward_shared import supervise as module
 from polyward_shared.problems import Problem
 from polyward_shared.supervise import Child, end_all, holder, only_one, start, stop_holder, supervise
 
@@ -63,6 +65,58 @@ def test_a_child_that_dies_young_waits_longer_each_time(tmp_path: Path) -> None:
     assert child.again_at > time.monotonic() + 0.5
     stop.set()
     supervisor.join(10)
+
+
+PULSING = "from polyward_shared.supervise import came_round, send_pulse; import time; send_pulse(); "
+BROKEN = "came_round(0.5); time.sleep(60)"  # a promise that is not kept, as by a main loop that hangs
+KEPT = "\nwhile True: came_round(5); time.sleep(0.1)"
+
+
+@contextmanager
+def watched(folder: Path, code: str) -> Iterator[Child]:
+    child, stop = Child("a", [sys.executable, "-c", PULSING + code], folder, watched=True), threading.Event()
+    supervisor = threading.Thread(target=supervise, args=([child], stop), kwargs={"tick": 0.05})
+    supervisor.start()
+    try:
+        until(lambda: child.silent is not None)
+        yield child
+    finally:
+        stop.set()
+        supervisor.join(10)
+
+
+def test_a_child_that_hangs_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SILENCE_SECONDS", 2.0)
+    with watched(tmp_path, KEPT) as child:
+        time.sleep(3)
+        assert child.deaths == 0, "it keeps its promise"
+        first = child.process
+        assert first is not None
+        os.kill(first.pid, signal.SIGSTOP)
+        until(lambda: child.process not in (None, first))
+        assert first.returncode == -signal.SIGKILL
+    with watched(tmp_path, BROKEN) as child:
+        until(lambda: child.deaths > 0)
+
+
+def test_after_a_pause_of_the_whole_machine_nobody_is_to_blame(tmp_path: Path) -> None:
+    """Neither the supervisor looked nor the child spoke; the last look lies an hour back."""
+    child = Child("a", [sys.executable, "-c", PULSING + KEPT], tmp_path, watched=True)
+    process = start(child)
+    assert child.pulse is not None
+    try:
+        os.set_blocking(child.pulse, True)
+        assert os.read(child.pulse, 1), "it has begun"
+        os.set_blocking(child.pulse, False)
+        process.send_signal(signal.SIGSTOP)
+        module._listen(child, 10.0)
+        child.silent, child.looked = 0.0, 10.0
+        module._listen(child, 3610.0)
+        assert child.silent == module.PULSE_SECONDS
+        assert process.poll() is None
+    finally:
+        end_all([process], patience=0.1)
+        os.close(child.pulse)
 
 
 def test_who_does_not_hear_is_killed(tmp_path: Path) -> None:

@@ -55,6 +55,13 @@ def tell(folder: Path, *, rounds: int = 12, seed: int = 0, sites: dict[str, int]
         dashboard_port=free_port(),
     )
     ledger = Ledger(hub.ledger)
+    fill(ledger, rounds=rounds, seed=seed, sites=sites)
+    ledger.close()
+    return hub
+
+
+def fill(ledger: Ledger, *, rounds: int = 12, seed: int = 0, sites: dict[str, int] | None = None) -> str:
+    """Writes the story into the ledger, registering sites that are not yet known there; the study's digest."""
     study = story_study()
     digest, roster, draw = ledger.queue(study), Roster(ledger), np.random.default_rng(seed)
     sites = sites or SITES
@@ -64,15 +71,16 @@ def tell(folder: Path, *, rounds: int = 12, seed: int = 0, sites: dict[str, int]
     ledger.note(Event(digest, 0, "", "started", f"{study.id}, {study.rounds} rounds"))
     ledger.commit_round(digest, Round(0, _sha("state", 0), _sha("encoder", 0), 0.0))
     for number in range(1, rounds + 1):
-        _round(ledger, digest, number, sites, draw)
+        one_round(ledger, digest, number, sites, draw)
     for name in sites:
         ledger.note(Event(digest, rounds + 1, name, "asked", "attempt 1"))
-    ledger.close()
-    return hub
+    return digest
 
 
 def _site(ledger: Ledger, roster: Roster, digest: str, name: str, samples: int) -> None:
-    roster.register(name, pki.public_key_pem(pki.new_key().public_key()))
+    known = roster.keys()
+    if name not in known:
+        roster.register(name, pki.public_key_pem(pki.new_key().public_key()))
     counts = {task: max(5, samples // (1 + place)) for place, task in enumerate(_tasks(name))}
     software = "polyward 0.1.0, flwr 1.41.0, python 3.11.2"
     ledger.join(digest, Member(name, samples, counts, SCHEMA.to_json(), software, True))
@@ -94,7 +102,8 @@ def _site(ledger: Ledger, roster: Roster, digest: str, name: str, samples: int) 
     roster.heard(Contact(name, name != "uppsala", time.time(), time.time(), software, status))
 
 
-def _round(ledger: Ledger, digest: str, number: int, sites: dict[str, int], draw: np.random.Generator) -> None:
+def one_round(ledger: Ledger, digest: str, number: int, sites: dict[str, int], draw: np.random.Generator) -> None:
+    """Commits a round with figures of every site."""
     given, figures, between, began = [], [], [], time.time() - (13 - number) * 95
     for place, (name, samples) in enumerate(sites.items()):
         if name == "uppsala" and number % 5 == 0:
@@ -137,9 +146,9 @@ def _figures(task: str, number: int, samples: int, place: int, draw: np.random.G
     for stage, less in ((Stage.TRAINED, 0.0), (Stage.ALONE, 0.05 - 0.03 * place)):
         value = 0.45 + 0.4 * best - less + float(draw.normal(0, 0.012))
         value = 14 - 8 * value if task == "size" else value
-        width = 4 / math.sqrt(samples)
-        count = max(5, samples // 6)
-        rows.append(Metric(task, "test", stage, FIGURE[task], value, count, value - width, value + width))
+        count, most = max(5, samples // 6), math.inf if task == "size" else 1.0
+        low, high = value - 0.7 / math.sqrt(count), min(most, value + 0.7 / math.sqrt(count))
+        rows.append(Metric(task, "test", stage, FIGURE[task], value, count, low, high))
     return rows
 
 

@@ -83,9 +83,8 @@ class ToyFederation:
         self.grid.close()
         self.ledger.close()
 
-    def run(self) -> bool:
-        self.ledger.queue(self.study)
-        federation = Federation(
+    def federation(self) -> Federation:
+        return Federation(
             self.grid,
             lambda: self.here,
             lambda: self.nodes,
@@ -94,7 +93,10 @@ class ToyFederation:
             lambda: self.stopped,
             tries=self.tries,
         )
-        return run_study(self.study, federation)
+
+    def run(self) -> bool:
+        self.ledger.queue(self.study)
+        return run_study(self.study, self.federation())
 
     @property
     def digest(self) -> str:

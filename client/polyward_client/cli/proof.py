@@ -14,6 +14,9 @@ from polyward_client.site import read_site
 from polyward_client.transfers import chosen, in_full, totals, transfer_table
 from polyward_shared.chain import read_chain
 from polyward_shared.commands import out
+from polyward_shared.pki import read_certificate
+from polyward_shared.releases import check_release
+from polyward_shared.statements import shown
 from polyward_shared.study import read_study
 
 
@@ -51,6 +54,18 @@ def verify(site: SiteArgument) -> None:
     out.print(f"{lines} lines, chain whole; {receipts} receipts of the hub agree with it")
     if lines and not receipts:
         out.print("[yellow]no receipt yet[/]: the hub signs one soon after the node is online")
+
+
+@app.command("verify-release", rich_help_panel=PROOF)
+def verify_release(
+    file: Annotated[Path, typer.Argument(help="one of its two files; the other lies beside it", metavar="FILE")],
+    authority: Annotated[Path | None, typer.Option(help="ca.pem of the hub that you trust")] = None,
+    fingerprint: Annotated[str, typer.Option(help="SHA-256 of that certificate, told by somebody you trust")] = "",
+) -> None:
+    """Check an encoder that a hub has released: who signed it, and that not a byte has changed."""
+    trusted = read_certificate(authority) if authority else None
+    for part in shown(check_release(file, authority=trusted, fingerprint=fingerprint)):
+        out.print(part, highlight=False)
 
 
 def _digest(study: str) -> str:

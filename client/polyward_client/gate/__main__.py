@@ -48,7 +48,7 @@ def run_gate(site: Site, stop: threading.Event) -> None:
     def watch(progress: Progress) -> None:
         write_status(site, progress=progress)
         if control is not None:
-            control.progress(progress)
+            control.courses.progress(progress)
 
     gate = Gate(site, trainer, watch=watch)
     if site.file.hub.control:
@@ -80,8 +80,9 @@ class Orders:
         self.link.connect(stop)
         last = time.monotonic()
         while not stop.is_set():
-            message = self.link.receive()
+            message = self.link.receive(self._arrives)
             if message is None:
+                self._ends()
                 self.awake.wait(min(POLL_SECONDS_IDLE, max(POLL_SECONDS, (time.monotonic() - last) / 20)))
                 self.awake.clear()
                 continue
@@ -90,19 +91,28 @@ class Orders:
             reply = self._answered(message)
             last = time.monotonic()
             self.link.reply(reply, last - began)
+            self._ends()
 
     def _answered(self, message: Message) -> Message:
         """The gate's answer, with those who watch told of it: the hub on the control plane, people by the status."""
         if self.control is not None:
-            self.control.works_on(*named_work(message))
+            self.control.courses.begins(*named_work(message))
         reply = self.gate.answer(message)
         code = read_refusal(reply) if reply.has_error() else None
         write_status(self.gate.site, refused=code or "")
         if self.control is not None:
-            self.control.works_on("", 0)
+            self.control.courses.sends()
             if code is not None:
                 self.control.refused(code)
         return reply
+
+    def _arrives(self) -> None:
+        if self.control is not None:
+            self.control.courses.arrives()
+
+    def _ends(self) -> None:
+        if self.control is not None:
+            self.control.courses.ends()
 
 
 if __name__ == "__main__":

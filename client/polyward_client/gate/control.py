@@ -19,11 +19,11 @@ from importlib.metadata import version
 
 import grpc
 
-from polyward_client.decisions import read_decisions, withdrawn
+from polyward_client.decisions import RECORD, Decision, approved, read_decisions, withdrawn
 from polyward_client.enrolment import keep_certificate
+from polyward_client.gate.courses import Courses
 from polyward_client.gate.machine import Machine
 from polyward_client.gate.receipts import keep_receipt
-from polyward_client.port.interface import Progress
 from polyward_client.site import Site, read_site
 from polyward_shared import pki
 from polyward_shared.chain import Chain, drop_torn_line
@@ -41,10 +41,9 @@ MACHINE_SECONDS = 5.0  # between looks at the machine
 READY_SECONDS = 10.0  # to connect
 PAUSES = (0.5, 1.0, 2.0, 5.0, 10.0)  # seconds between attempts to connect; the last one repeats
 NOTED_SECONDS = 600.0  # between lines of the sent-ledger about what was said here
-MOST = 2**32 - 1  # of a number on this plane; orders and trainers may say more
+MOST_APPROVALS = 256  # studies; of more, those decided last are told
 MOST_PENDING = 100  # answers to commands; a hub that says more than it listens to is not answered
 RENEWAL_PAUSE = timedelta(minutes=1)  # after a renewal that failed; a tenth of what is left if that is shorter
-PHASES = {"loading": pb.LOADING, "tune": pb.TUNING, "final": pb.TUNING, "together": pb.TRAINING, "join": pb.TRAINING}
 
 
 class ControlLink:
@@ -60,10 +59,13 @@ class ControlLink:
         self._machine = Machine(site.state)
         self._ended = threading.Event()
         self._lock = threading.Lock()
-        self._work = pb.Work()
+        self.courses = Courses()  # where those who do the work tell how it goes
         self._refusals: Counter[str] = Counter()
         self._pending: list[pb.FromNode] = []
+        self._read: tuple[tuple[int, int], list[Decision]] = ((0, 0), [])  # size and time of the record; what it says
         self._told: set[str] = set()  # withdrawals that the hub knows, on this connection
+        self._approved: list[str] | None = None  # approvals that it knows
+        self._timed: dict[int, int] = {}  # phases of each course that it knows
         self._stated = -1  # lines of the record when its last checkpoint was sent
         self._awaited: set[tuple[int, str, str]] = set()  # checkpoints of this connection without a receipt
         self._renew_at = datetime.now(UTC)
@@ -78,18 +80,6 @@ class ControlLink:
         """Ends the connection, within a few seconds."""
         self._ended.set()
         self._thread.join(timeout=3 * TICK_SECONDS + 1)
-
-    def works_on(self, study: str, number: int) -> None:
-        """An order has come; no study: the work is over."""
-        with self._lock:
-            self._work = pb.Work(study=study, round=min(number, MOST))
-
-    def progress(self, progress: Progress) -> None:
-        """The trainer came further. Neither loss nor the phase's own name leaves, only its kind."""
-        phase = pb.MEASURING if progress.phase.startswith("measuring") else PHASES.get(progress.phase, pb.TRAINING)
-        with self._lock:
-            self._work.phase = phase
-            self._work.done, self._work.of = (min(max(each, 0), MOST) for each in (progress.epoch, progress.epochs))
 
     def refused(self, code: Code) -> None:
         with self._lock:
@@ -141,7 +131,7 @@ class ControlLink:
 
     def _spoken(self, channel: grpc.Channel, tally: Tally) -> Iterator[pb.FromNode]:
         """What is said on one connection, as gRPC asks for it; its end is the end of the connection."""
-        self._told, self._stated, self._awaited = set(), -1, set()
+        self._told, self._stated, self._awaited, self._approved, self._timed = set(), -1, set(), None, {}
         yield pb.FromNode(hello=pb.Hello(protocol=PROTOCOL, software=software()))
         last, at, looked = b"", 0.0, float("-inf")
         machine = pb.Machine()
@@ -160,26 +150,33 @@ class ControlLink:
                 tally.note()
 
     def _status(self, machine: pb.Machine) -> pb.Status:
+        work = self.courses.work()
         with self._lock:
-            work = pb.Work()
-            work.CopyFrom(self._work)
             refusals = dict(self._refusals)
         if self._site.paused.exists():
             state = pb.PAUSED
         elif not self._site.socket.exists():
             state = pb.TRAINER_AWAY
         else:
-            state = pb.WORKING if work.study else pb.IDLE
+            state = pb.WORKING if work.study or work.phase else pb.IDLE  # what is fetched has no name yet
         return pb.Status(state=state, work=work, machine=machine, refusals=refusals)
 
     def _due(self) -> Iterator[pb.FromNode]:
-        """Answers to commands, withdrawals that the hub has not heard, and a checkpoint when the record has grown."""
+        """Answers to commands, decisions and courses that the hub has not heard, a checkpoint when the record grew."""
         with self._lock:
             pending, self._pending = self._pending, []
         yield from pending
-        for study in self._withdrawn() - self._told:
+        decisions = self._decisions()
+        given = approved(decisions)[-MOST_APPROVALS:]
+        if given != self._approved:
+            self._approved = given
+            yield pb.FromNode(approvals=pb.Approvals(studies=given))
+        for study in withdrawn(decisions) - self._told:
             self._told.add(study)
             yield pb.FromNode(withdrawal=pb.Withdrawal(study=study))
+        for course, ended, timings in self.courses.news(self._timed):
+            self._timed[course] = ended
+            yield pb.FromNode(timings=timings)
         count, tip = self._sent.tip
         if count and count != self._stated:
             self._stated = count
@@ -189,12 +186,15 @@ class ControlLink:
             self._awaited.add((count, tip, at))
             yield pb.FromNode(checkpoint=pb.Checkpoint(count=count, hash=tip, at=at, signature=signature))
 
-    def _withdrawn(self) -> set[str]:
-        """Studies that the site has left; a record of decisions that cannot be read is the gate's matter, not ours."""
+    def _decisions(self) -> list[Decision]:
+        """What people decided; a record that cannot be read is the gate's matter, and tells the hub of nothing."""
         try:
-            return withdrawn(read_decisions(self._site.approved))
-        except Problem:
-            return set()
+            info = (self._site.approved / RECORD).stat()
+            if (stamp := (info.st_size, info.st_mtime_ns)) != self._read[0]:
+                self._read = (stamp, read_decisions(self._site.approved))
+        except (Problem, OSError):
+            self._read = ((0, 0), [])
+        return self._read[1]
 
     def _hear(self, message: pb.FromHub) -> None:
         match message.WhichOneof("said"):
@@ -219,7 +219,7 @@ class ControlLink:
         log.info("the hub says: %s", word)
         if word == "wake":
             self._wake()
-        elif self._work.study and self._work.study == command.study:
+        elif command.study and self.courses.work().study == command.study:
             self._cancel()
         return True
 

@@ -115,6 +115,7 @@ class Gate:
         if order.kind is Kind.JOIN:
             return self._join(answer, order, approval, policy)
         base = self._received_state(order, approval)
+        self._watch(Progress(phase="loading"))
         work = Work(
             study=order.study,
             round=order.round,
@@ -122,6 +123,7 @@ class Gate:
             state_digest=order.state_digest,
         )
         done = self._done(order, work)
+        self._watch(Progress(phase="checking"))
         _, policy = self.permission.check(order)  # what was taken back meanwhile does not leave
         return self._checked(answer, done, base, order, approval, policy)
 
@@ -139,7 +141,9 @@ class Gate:
     def _join(
         self, answer: Report, order: Order, approval: Approval, policy: Policy
     ) -> tuple[Report, dict[str, object]]:
+        self._watch(Progress(phase="loading"))
         described = self._trainer.describe(order.study)
+        self._watch(Progress(phase="checking"))
         flat = self._handed(approval, order, described.first)
         report = replace(
             answer,

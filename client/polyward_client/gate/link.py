@@ -8,6 +8,7 @@ starts over; nothing that the hub does or says ends the process. Orders and repl
 import logging
 import threading
 import time
+from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from enum import Enum
 
@@ -117,8 +118,11 @@ class FleetLink:
         self._enter(LinkState.CLOSED)
         self._fleet.close()
 
-    def receive(self) -> Message | None:
-        """Return the next order, whatever it says, or None when there is none or the hub is out of reach."""
+    def receive(self, announced: Callable[[], None] = lambda: None) -> Message | None:
+        """Return the next order, whatever it says, or None when there is none or the hub is out of reach.
+
+        `announced` is called when there is one, before it is fetched.
+        """
         if not self._online.is_set():
             return None
         try:
@@ -129,6 +133,7 @@ class FleetLink:
         if head is None:
             return None
         metadata, tree = head
+        announced()
         try:
             return self._fleet.fetch(self._node_id, metadata, tree)
         except (ObjectPullError, Misshapen) as error:

@@ -11,14 +11,15 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.spatial.distance import squareform
 
 STILL = 1e-12  # of the largest squared length: what is left of a state that equals the mean
 
 
 def cluster(gram_of_states: NDArray[np.float64], count: int) -> NDArray[np.int64]:
     """Labels [N] from inner products of states [N, N]: at most `count` clusters, numbered by their first site."""
+    from scipy.cluster.hierarchy import fcluster, linkage  # half a second, which a hub that restarts need not lose
+    from scipy.spatial.distance import squareform
+
     size = len(gram_of_states)
     if size < 2:
         return np.zeros(size, np.int64)

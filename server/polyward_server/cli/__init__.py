@@ -4,13 +4,38 @@ from __future__ import annotations
 
 # help shows panels in the order of these imports
 # isort: off
-from polyward_server.cli import hub, sites, studies, history
+from polyward_server.cli import (
+    hub,
+    sites,
+    studies,
+    queue,
+    report,
+    encoders,
+    releases,
+    tracking,
+    history,
+    keeping,
+    users,
+)
 
 # isort: on
 from polyward_server.cli.app import app
 from polyward_shared.commands import run_app
 
-__all__ = ["history", "hub", "main", "sites", "studies"]
+__all__ = [
+    "encoders",
+    "history",
+    "hub",
+    "keeping",
+    "main",
+    "queue",
+    "releases",
+    "report",
+    "sites",
+    "studies",
+    "tracking",
+    "users",
+]
 
 
 def main() -> None:

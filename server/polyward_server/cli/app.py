@@ -13,6 +13,8 @@ HubArgument = Annotated[Path, typer.Argument(help="the hub's folder", metavar="H
 StudyArgument = Annotated[Path, typer.Argument(help="the study's file, study.toml", metavar="STUDY")]
 
 # the panels of --help, in the order in which a coordinator needs them
-HUB, SITES, STUDIES, HISTORY = "the hub", "sites", "studies", "trust the record"
+HUB, SITES, STUDIES, ENCODERS = "the hub", "sites", "studies", "encoders"
+TRACKING, HISTORY, KEEPING = "figures elsewhere", "trust the record", "keep it safe"
+PEOPLE = "the dashboard's people"
 
 app = new_app("The hub: asks hospitals for updates of one shared encoder, folds them, and remembers every round.")

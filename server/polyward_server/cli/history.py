@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from polyward_server import audit
 from polyward_server.cli.app import HISTORY, HubArgument, app
 from polyward_server.history import check_checkpoints, check_receipts, check_record
 from polyward_server.hub import Hub
@@ -23,12 +24,15 @@ def verify(
     receipts: Annotated[Path | None, typer.Option(help="a site's checkpoints.jsonl: what we have signed")] = None,
     site: Annotated[str, typer.Option(help="whose record --sent is")] = "",
 ) -> None:
-    """Check the hub's history against what sites have signed and what it signed for them."""
+    """Check the chain of events, and the history against what sites have signed and what it signed for them."""
     if sent is not None and not site:  # compared with the updates of no site, any record agrees
         raise Problem("--sent", "without the site whose record it is", expected="both", remedy="add --site SITE")
     place = Hub(hub)
     ledger = Ledger(place.ledger)
     roster = Roster(ledger)
+    with ledger.engine.connect() as db:
+        events, head = audit.verify(db)
+    out.print(f"{events} events are chained without a gap; the head is {head}", soft_wrap=True)
     out.print(f"{check_checkpoints(ledger, roster)} signed checkpoints of sites agree with this history")
     if sent is not None:
         out.print(f"{check_record(ledger, roster, site, sent)} updates of {site} are in {sent} as they are here")

@@ -11,6 +11,7 @@ from rich.table import Table
 from polyward_server.cli.app import HUB, HubArgument, app
 from polyward_server.hub import Hub, bind_address, init, serve
 from polyward_server.ledger import Ledger
+from polyward_server.records import State
 from polyward_server.roster import Roster
 from polyward_shared import pki
 from polyward_shared.commands import out, talk
@@ -79,12 +80,12 @@ def status(hub: HubArgument) -> None:
         here = name in contacts and contacts[name].connected
         out.print(f"site {name}: {'here' if here else 'away'}, key {pki.fingerprint(public)}")
     table = Table("study", "state", "rounds", "sites", "encoder")
-    for digest in ledger.studies_in("queued", "running", "finished", "stopped", "failed"):
+    for digest in ledger.studies_in(*State):
         study, last = ledger.study(digest), ledger.last_round(digest)
         state, reason = ledger.study_state(digest)
         table.add_row(
             f"{study.id} {digest[:8]}",
-            f"{state} {reason}".strip(),
+            f"{state}: {reason}" if reason else state,
             f"{last.number if last else 0}/{study.rounds}",
             str(len(ledger.members(digest))),
             last.encoder[:16] if last else "",

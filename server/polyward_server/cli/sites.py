@@ -9,26 +9,19 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from polyward_server import admission
 from polyward_server.cli.app import SITES, HubArgument, app
-from polyward_server.enrolment import invite
 from polyward_server.hub import Hub
 from polyward_server.ledger import Ledger
-from polyward_server.roster import Asked, Roster
+from polyward_server.roster import Roster
 from polyward_shared import pki
 from polyward_shared.commands import out, talk
 from polyward_shared.invitation import ends, written
 from polyward_shared.problems import Problem
-from polyward_shared.reading import Frozen, validated
-from polyward_shared.study import Name
 from polyward_shared.supervise import holder
 
 SiteName = Annotated[str, typer.Argument(help="the site's name", metavar="SITE")]
-
-
-class Named(Frozen):
-    """A site's name follows the same rule as in its own file."""
-
-    site: Name
+ACTOR = "command line"
 
 
 @app.command("invite", rich_help_panel=SITES)
@@ -42,12 +35,11 @@ def invite_command(
     ] = False,
 ) -> None:
     """Make an invitation for a site, good once. Send it as you would send a password. Works while the hub runs."""
-    validated({"site": site}, Named, where=f"the site's name {site!r}")
     place = Hub(hub)
     roster = _roster(place)
     if output is not None and output.exists():
         raise Problem(str(output), "exists already", remedy="choose another name")
-    invitation = invite(place, roster, site, hours=hours, approved=pre_approved)
+    invitation = admission.invite(place, roster, site, hours=hours, approved=pre_approved, actor=ACTOR)
     keys = roster.keys()
     if site in keys:
         talk.print(f"[yellow]{site} takes part already[/]; a new key will take the place of its present one")
@@ -96,48 +88,33 @@ def approve(
 ) -> None:
     """Let a site in that has used its invitation, after comparing its fingerprint by telephone."""
     roster = _roster(Hub(hub))
-    asked = _waiting(roster, site)
-    shown = _fingerprint(asked)
     if fingerprint is None:
-        out.print(f"[bold]{site}[/] asks with a key of this fingerprint:\n\n    [bold]{shown}[/]\n", highlight=False)
+        fingerprint = admission.fingerprint_of(admission.request_of(roster, site))
+        out.print(
+            f"[bold]{site}[/] asks with a key of this fingerprint:\n\n    [bold]{fingerprint}[/]\n", highlight=False
+        )
         if not typer.confirm("does the site read out the same?"):
             raise Problem(site, "was not approved", remedy=f"polyward-hub reject {hub} {site} ends its request")
-    elif "".join(fingerprint.split()).lower() != shown.replace(" ", ""):
-        raise Problem(
-            site, f"asks with a key of the fingerprint {shown}", expected=fingerprint, remedy="do not approve"
-        )
-    roster.decide(asked.token, approve=True)
+    admission.approve(roster, site, fingerprint, actor=ACTOR)
     out.print(f"[green]approved[/] {site}")
 
 
 @app.command(rich_help_panel=SITES)
 def reject(hub: HubArgument, site: SiteName) -> None:
     """Turn a request down. The invitation is good no more."""
-    roster = _roster(Hub(hub))
-    roster.decide(_waiting(roster, site).token, approve=False)
+    admission.reject(_roster(Hub(hub)), site, actor=ACTOR)
     out.print(f"rejected {site}")
 
 
 @app.command(rich_help_panel=SITES)
 def revoke(hub: HubArgument, site: SiteName) -> None:
     """Put a site out at once: its certificate, its key and its open connections. What it contributed stays."""
-    _roster(Hub(hub)).revoke(site)
+    admission.revoke(_roster(Hub(hub)), site, actor=ACTOR)
     out.print(f"[red]revoked[/] {site}; a new invitation and a new key bring it back")
 
 
 def _roster(hub: Hub) -> Roster:
     return Roster(Ledger(hub.ledger))
-
-
-def _waiting(roster: Roster, site: str) -> Asked:
-    for asked in roster.waiting(approved=False):
-        if asked.site == site:
-            return asked
-    raise Problem(site, "has no request that waits for approval", remedy="polyward-hub sites HUB shows who asks")
-
-
-def _fingerprint(asked: Asked) -> str:
-    return pki.fingerprint(pki.public_key_pem(pki.read_request(asked.request.encode())[1]))
 
 
 def _ago(at: float) -> str:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from polyward_server import coordination
 from polyward_server.cli.app import STUDIES, HubArgument, StudyArgument, app
+from polyward_server.cli.naming import ACTOR, NamedStudy, named
 from polyward_server.gains import gain_table, gains
 from polyward_server.hub import Hub
 from polyward_server.ledger import Ledger
-from polyward_server.records import Event
-from polyward_server.registry import Registry
+from polyward_server.records import ENDED, Event, State
 from polyward_server.roster import Roster
 from polyward_shared.commands import out, talk
 from polyward_shared.problems import Problem
@@ -28,12 +28,12 @@ def run_command(
     study: StudyArgument,
     follow: Annotated[bool, typer.Option(help="watch until it ends; Ctrl-C stops watching, not the study")] = True,
 ) -> None:
-    """Queue a study on the running hub and watch it. A stopped or failed study goes on after its last round."""
+    """Queue a study and watch it. A draft begins; a stopped or failed study goes on after its last round."""
     place, wanted = Hub(hub), read_study(study)
     ledger = Ledger(place.ledger)
     if not Roster(ledger).keys():
         raise Problem(str(hub), "no site has joined", remedy=f"polyward-hub invite {hub} SITE")
-    digest = ledger.queue(wanted)
+    digest = coordination.enqueue(ledger, wanted, ACTOR)
     talk.print(f"study {wanted.id}  digest {digest}")
     if holder(place.lock) is None:
         talk.print(f"[yellow]the hub is not running[/]; the study waits: polyward-hub serve {hub}")
@@ -41,49 +41,20 @@ def run_command(
         raise typer.Exit(2)
 
 
-@app.command(rich_help_panel=STUDIES)
-def end(
-    hub: HubArgument,
-    study: StudyArgument,
-    now: Annotated[bool, typer.Option("--now", help="also ask the sites to end their work on it at once")] = False,
-) -> None:
-    """Stop a running or queued study after its current round; `run` goes on with it."""
-    ledger = Ledger(Hub(hub).ledger)
-    digest = read_study(study).digest()
-    if digest not in ledger.studies_in("running", "queued"):
-        raise Problem(str(study), "is neither running nor queued here")
-    ledger.set_state(digest, "stopped")
-    if now:
-        roster = Roster(ledger)
-        for site in ledger.members(digest):
-            roster.order(site, "cancel", digest)
-    talk.print("stopping after the current round")
-
-
 @app.command("gains", rich_help_panel=STUDIES)
-def gains_command(hub: HubArgument, study: StudyArgument) -> None:
+def gains_command(hub: HubArgument, study: NamedStudy) -> None:
     """Show what federation gave every site and task, against training alone."""
-    wanted = read_study(study)
-    rows = list(gains(Ledger(Hub(hub).ledger), wanted))
+    ledger = Ledger(Hub(hub).ledger)
+    rows = list(gains(ledger, ledger.study(named(ledger, study))))
     if not rows:
         raise Problem(
-            str(study),
+            study,
             "no site has reported figures of both models here",
             remedy="wait for a measured round; personal.alone must be true, and the splits large enough",
         )
     out.print(gain_table(rows))
     better = sum(row.gain > 0 for row in rows)
     out.print(f"federated better in {better} of {len(rows)}; one study, one seed: other patients may say otherwise")
-
-
-@app.command("import", rich_help_panel=STUDIES)
-def import_command(
-    hub: HubArgument,
-    encoder: Annotated[Path, typer.Argument(help="a safetensors file of `encoder.` arrays")],
-    volumes: Annotated[bool, typer.Option(help="inflate an encoder of slices for a study of volumes")] = False,
-) -> None:
-    """Put an encoder into the registry; its digest goes into a study as encoder.start."""
-    out.print(Registry(Hub(hub).registry).import_file(encoder, volumes=volumes))
 
 
 def _follow(ledger: Ledger, digest: str, rounds: int) -> bool:
@@ -105,7 +76,7 @@ def _follow(ledger: Ledger, digest: str, rounds: int) -> bool:
                 progress.update(bar, completed=event.round if event.what == "committed" else None)
                 if line := sentence(event):
                     progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
-            if state in {"finished", "failed", "stopped"}:
+            if state in ENDED or state == State.PAUSED:
                 break
             time.sleep(0.2)
     talk.print(f"{state} {reason}".strip())

@@ -7,14 +7,16 @@ import sys
 import threading
 from pathlib import Path
 
-from polyward_server.control.service import Service, listen
+from polyward_server.control.listening import listen
+from polyward_server.control.service import Service
 from polyward_server.enrolment import Authority, sign_approved
 from polyward_server.hub import Hub
 from polyward_server.ledger import Ledger
 from polyward_server.roster import Roster
-from polyward_shared.supervise import run_child
+from polyward_shared.supervise import came_round, run_child
 
 CLERK_SECONDS = 0.2  # between looks at what the other processes have written
+MOMENT_SECONDS = 120.0  # the longest that one look may take, with a database that is slow
 
 log = logging.getLogger("polyward.control")
 
@@ -28,11 +30,13 @@ def run_control(hub: Hub, stop: threading.Event) -> None:
     server = listen(service, hub)
     try:
         while not stop.wait(CLERK_SECONDS):
+            came_round(MOMENT_SECONDS)
             for site in sign_approved(roster, authority):
                 log.info("%s has a certificate now", site)
             service.look_around()
     finally:
         server.stop(grace=0.5).wait()
+        service.look_around()  # so that nobody is said to be here
         ledger.close()
 
 

@@ -1,55 +1,78 @@
-"""The dashboard as an ASGI application: its routes in one list, and what goes with every answer."""
+"""The dashboard as an ASGI application: its routes in one list, behind one door."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import threading
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from fastapi import FastAPI, Request, Response
+from anyio import CapacityLimiter
+from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
-from polyward_server.dashboard import pages, twins
+from polyward_server.dashboard import (
+    accounts,
+    pages,
+    programs,
+    registry_pages,
+    signing_in,
+    twins,
+    vouching,
+    writing_pages,
+)
+from polyward_server.dashboard.actions import ROUTERS
 from polyward_server.dashboard.desk import Desk
+from polyward_server.dashboard.door import Door, names_of
+from polyward_server.dashboard.guard import STATIC, needed
 from polyward_server.dashboard.live import Live
+from polyward_server.dashboard.oidc import Provider
+from polyward_server.dashboard.refusals import Refusal, add_handlers
 
-STATIC = Path(__file__).parent / "static"
-HEADERS = {
-    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-    "permissions-policy": "camera=(), microphone=(), geolocation=()",
-    "strict-transport-security": "max-age=31536000",
-}
+HERE = Path(__file__).parent
 
 
 def create_app(desk: Desk) -> FastAPI:
-    """The dashboard of one hub."""
+    """The dashboard of one hub. Raises `RuntimeError` if a route does not say who may use it."""
 
     @asynccontextmanager
     async def watched(app: FastAPI) -> AsyncIterator[None]:
-        watching = asyncio.create_task(app.state.live.watch())
+        background = [asyncio.create_task(app.state.live.watch()), asyncio.create_task(desk.verifier.keep_looking())]
         yield
-        watching.cancel()
-        with suppress(asyncio.CancelledError):
-            await watching
+        for task in background:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
 
-    app = FastAPI(title=f"polyward: {desk.hub.file.name}", docs_url=None, redoc_url=None, lifespan=watched)
+    app = FastAPI(
+        title=f"polyward: {desk.hub.file.name}",
+        openapi_url=None,  # a route of our own, for those who are signed in
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=watched,
+        responses={"4XX": {"model": Refusal}, "5XX": {"model": Refusal}},
+    )
     app.state.desk, app.state.live = desk, Live(desk)
-    app.include_router(pages.router)
-    app.include_router(twins.router())
-    app.mount("/static", StaticFiles(directory=STATIC), name="static")
-
-    @app.middleware("http")
-    async def guarded(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
-        response = await answer(request)
-        response.headers.update(HEADERS)
-        if not request.url.path.startswith("/static/"):
-            response.headers["cache-control"] = "no-store"
-        return response
-
+    app.state.closing = threading.Event()  # set when the process is to end
+    app.state.passwords = CapacityLimiter(signing_in.AT_ONCE)
+    people = (signing_in.router, accounts.pages, accounts.router)
+    for each in (
+        programs.router,
+        *people,
+        pages.router,
+        registry_pages.router,
+        writing_pages.router,
+        twins.router(),
+        *ROUTERS,
+    ):
+        app.include_router(each)
+    if desk.hub.file.oidc is not None:
+        app.state.provider = Provider(desk.hub.file.oidc, desk.hub.oidc_secret)
+        app.include_router(vouching.router)
+    app.mount(STATIC, StaticFiles(directory=HERE / "static"), name="static")
+    add_handlers(app)
+    needed(app)
+    app.add_middleware(Door, desk=desk, hosts=names_of(desk.hub))
     return app

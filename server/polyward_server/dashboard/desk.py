@@ -9,10 +9,12 @@ from typing import Any
 import jinja2
 
 from polyward_server.dashboard import words
+from polyward_server.dashboard.verifying import Verifier
 from polyward_server.hub import Hub
 from polyward_server.ledger import Ledger
 from polyward_server.registry import Registry
 from polyward_server.roster import Roster
+from polyward_server.views.picture import Pictures
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +25,28 @@ class Desk:
     ledger: Ledger
     roster: Roster
     registry: Registry
+    verifier: Verifier
     templates: jinja2.Environment
+    pictures: Pictures
 
     @classmethod
     def of(cls, hub: Hub) -> Desk:
         ledger = Ledger(hub.ledger)
-        return cls(hub, ledger, Roster(ledger), Registry(hub.registry), environment())
+        roster = Roster(ledger)
+        return cls(
+            hub,
+            ledger,
+            roster,
+            Registry(hub.registry),
+            Verifier(ledger, roster),
+            environment(),
+            Pictures(ledger, roster),
+        )
 
     def html(self, template: str, **values: Any) -> str:
-        return self.templates.get_template(template).render(hub=self.hub.file, **values)
+        return self.templates.get_template(template).render(
+            hub=self.hub.file, alarm=self.verifier.found.problem, **values
+        )
 
 
 def environment() -> jinja2.Environment:
@@ -48,6 +63,8 @@ def environment() -> jinja2.Environment:
         "size": words.size,
         "figure": words.figure,
         "short": words.short,
+        "signed": words.signed,
+        "mark": words.mark,
     }
     made.filters.update(filters)
     return made

@@ -1,20 +1,24 @@
-"""Who may see and do what. Every route names the role it needs; nothing is open but the way in."""
+"""Who may see and do what. Every route names the role it needs; nothing is open but the way in.
+
+The door (`door.py`) has found out who asks before a route is looked for; here it is said what they may.
+"""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
-import sqlalchemy as sa
-from fastapi import Depends, HTTPException, Request
+from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import RouteContext, iter_route_contexts
 
-from polyward_server.tables import sessions, users
+from polyward_server.people.users import ROLES, Role
 
-Role = Literal["viewer", "coordinator", "admin"]
-ROLES: tuple[Role, ...] = ("viewer", "coordinator", "admin")  # each may do what those before it may
-COOKIE = "__Host-session"
+COOKIE = "__Host-session"  # with this prefix browsers take it only over TLS, for this host, from this host
+OPEN = frozenset(
+    {"/sign-in", "/sign-in/provider", "/sign-in/back", "/healthz", "/metrics"}  # the last asks for its own secret
+)
+STATIC = "/static"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,33 +33,59 @@ class Person:
         return ROLES.index(self.role) >= ROLES.index(role)
 
 
-def needs(role: Role) -> Callable[[Request], Person]:
+@dataclass(frozen=True, slots=True)
+class Needs:
     """A dependency: the person, if they may do what this role may."""
 
-    def check(request: Request) -> Person:
-        person = _person(request)
+    role: Role
+
+    def __call__(self, request: Request) -> Person:
+        person = asking(request)
         if person is None:
             raise HTTPException(401, "sign in first")
-        if not person.may(role):
-            raise HTTPException(403, f"this needs the role {role}")
+        if not person.may(self.role):
+            raise HTTPException(403, f"this needs the role {self.role}")
         return person
 
-    return check
+
+Viewer = Annotated[Person, Depends(Needs("viewer"))]
+Coordinator = Annotated[Person, Depends(Needs("coordinator"))]
+Admin = Annotated[Person, Depends(Needs("admin"))]
 
 
-Viewer = Annotated[Person, Depends(needs("viewer"))]
-Coordinator = Annotated[Person, Depends(needs("coordinator"))]
-Admin = Annotated[Person, Depends(needs("admin"))]
+def asking(request: Request) -> Person | None:
+    """Who asks, as the door has found out; nobody on an open route."""
+    person: Person | None = getattr(request.state, "person", None)
+    return person
 
 
-def _person(request: Request) -> Person | None:
-    cookie = request.cookies.get(COOKIE, "")
-    query = (
-        sa.select(users.c.name, users.c.role, sessions.c.token)
-        .join(sessions, sessions.c.user == users.c.name)
-        .where(sessions.c.id == hashlib.sha256(cookie.encode()).hexdigest(), users.c.disabled == "")
-    )
-    desk: Any = request.app.state.desk
-    with desk.ledger.engine.connect() as db:
-        row = db.execute(query).first()
-    return Person(*row) if row else None
+def is_open(path: str) -> bool:
+    """Whether the path needs no session."""
+    return path in OPEN or path.startswith(f"{STATIC}/")
+
+
+def needed(app: FastAPI) -> dict[tuple[str, str], Role | None]:
+    """What each method and path needs; nothing for the open ones. Raises `RuntimeError` for a route that is neither.
+
+    An application with such a route does not start, so that none can be forgotten.
+    """
+    found: dict[tuple[str, str], Role | None] = {}
+    for route in iter_route_contexts(app.routes):
+        if route.path == STATIC:
+            continue
+        roles = [need.role for need in _needs(route)]
+        if not roles and route.path not in OPEN:
+            raise RuntimeError(f"the route {route.path} names no role: see polyward_server/dashboard/guard.py")
+        for method in route.methods or {"GET"}:
+            found[method, route.path or ""] = max(roles, key=ROLES.index) if roles else None
+    return found
+
+
+def _needs(route: RouteContext) -> list[Needs]:
+    found, left = [], [route.dependant] if isinstance(getattr(route, "dependant", None), Dependant) else []
+    while left:
+        dependant = left.pop()
+        if isinstance(dependant.call, Needs):
+            found.append(dependant.call)
+        left += dependant.dependencies
+    return found

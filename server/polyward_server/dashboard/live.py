@@ -16,8 +16,10 @@ import sqlalchemy as sa
 from starlette.concurrency import run_in_threadpool
 
 from polyward_server.dashboard.desk import Desk
-from polyward_server.dashboard.panels import CONTACTS, EVENTS, Panel, drawn, panels_of
-from polyward_server.tables import contacts, heads
+from polyward_server.dashboard.panels import ALARM, CONTACTS, EVENTS, RECORD, ROUNDS, Choice, Panel, drawn, panels_of
+from polyward_server.records import State
+from polyward_server.tables import contacts, heads, kept, rounds, studies
+from polyward_shared.problems import Problem
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +34,7 @@ class Page:
     name: str
     study: str
     role: str
+    choice: Choice = ()
 
 
 @dataclass(slots=True)
@@ -65,8 +68,8 @@ class Live:
         audience = self._pages.setdefault(page, Audience())
         audience.streams.add(queue)
         try:
-            for panel in panels_of(page.name):
-                html = await run_in_threadpool(drawn, self._desk, panel, page.study, page.role)
+            for panel in (ALARM, *panels_of(page.name)):
+                html = await run_in_threadpool(drawn, self._desk, panel, page.study, page.role, page.choice)
                 audience.shown[panel.name] = html
                 yield panel.name, html
             while (changed := await queue.get()) is not None:
@@ -83,12 +86,15 @@ class Live:
         changed = {topic for topic, value in pulse.items() if self._pulse.get(topic) != value}
         self._pulse = pulse
         for page, audience in list(self._pages.items()):
-            for panel in panels_of(page.name):
+            for panel in (ALARM, *panels_of(page.name)):
                 if panel.topics & changed:
                     await self._refresh(page, audience, panel)
 
     async def _refresh(self, page: Page, audience: Audience, panel: Panel) -> None:
-        html = await run_in_threadpool(drawn, self._desk, panel, page.study, page.role)
+        try:
+            html = await run_in_threadpool(drawn, self._desk, panel, page.study, page.role, page.choice)
+        except Problem:
+            return  # what the page shows was discarded meanwhile
         if audience.shown.get(panel.name) == html:
             return
         audience.shown[panel.name] = html
@@ -104,4 +110,12 @@ class Live:
         """A value for each topic, another one whenever something there has changed."""
         with self._desk.ledger.engine.connect() as db:
             told = db.execute(sa.select(sa.func.max(contacts.c.at), sa.func.sum(contacts.c.connected.cast(sa.Integer))))
-            return {EVENTS: db.execute(sa.select(sa.func.max(heads.c.number))).scalar(), CONTACTS: tuple(told.one())}
+            newest = db.execute(sa.select(sa.func.max(heads.c.number))).scalar()
+            ended = sa.select(sa.func.count()).select_from(studies).where(studies.c.state == State.FINISHED)
+            counts = [sa.select(sa.func.count()).select_from(table) for table in (rounds, kept)]
+            return {
+                EVENTS: newest,
+                CONTACTS: tuple(told.one()),
+                ROUNDS: tuple(db.execute(query).scalar() for query in (*counts, ended)),
+                RECORD: self._desk.verifier.found,
+            }

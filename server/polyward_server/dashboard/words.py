@@ -37,6 +37,19 @@ def figure(value: float | None, *, signed: bool = False) -> str:
     return f"{value:+.3f}" if signed else f"{value:.3f}"
 
 
+def signed(value: float | None) -> str:
+    """Three digits after the point, with the sign."""
+    return figure(value, signed=True)
+
+
+def mark(seconds: float) -> str:
+    """A place on an axis of time, such as "30 s" or "5 min"."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
 def short(digest: str) -> str:
     """The beginning of a digest."""
     return digest[:12]

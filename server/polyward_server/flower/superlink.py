@@ -28,6 +28,8 @@ from typing import TYPE_CHECKING
 import uvicorn
 from pydantic import BaseModel, ConfigDict
 
+from polyward_shared.supervise import came_round, send_pulse
+
 if TYPE_CHECKING:  # Flower reads its environment when imported, so it is imported after `_quiet`
     from fastapi import FastAPI
     from flwr.superlink.config_loader import SuperLinkLifespanConfig
@@ -38,6 +40,7 @@ IN_MEMORY = ":flwr-in-memory:"
 SHORTEST_HEARTBEAT = 1.0  # seconds; Flower's own floor of 10 keeps a killed gate "online" for 20
 KEEP_ALIVE = 30  # seconds; longer than httpx keeps an idle connection (5), so that only the client closes it
 LAST_SECONDS = 1  # for requests in flight when the end has come
+MOMENT_SECONDS = 30.0  # the longest that one request keeps the event loop to itself
 
 # Layers of Flower's application that do nothing here (event logs, licences and tracing are off, and nothing
 # asks for OAuth); each costs 0.3 ms a request all the same. Authentication and error handling are not among them.
@@ -69,7 +72,8 @@ class SuperLinkConfig(BaseModel):
     superexec_secret: Path
     private_secret: Path
     home: Path  # Flower's own folder
-    ledger: Path | None = None  # where enrolment is kept; without it nobody can enrol here
+    ledger: str = ""  # file or address of the database where enrolment is kept; without it nobody can enrol here
+    ledger_password: Path = Path()  # of a database server; the file need not exist
     database: str = IN_MEMORY
     max_body: int = 8 * 2**20
 
@@ -122,22 +126,32 @@ def serve(config: SuperLinkConfig) -> None:
             server_header=False,
             timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=LAST_SECONDS,
+            callback_notify=_came_round,
+            timeout_notify=1,
             ssl_certfile=config.certificate,
             ssl_keyfile=config.key,
         )
     )
     if stat.S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode):
         threading.Thread(target=_end_with_parent, args=(server,), daemon=True).start()
+    send_pulse()
     server.run(sockets)
+
+
+async def _came_round() -> None:
+    """The event loop comes round; one that does not for so long is hung."""
+    came_round(MOMENT_SECONDS)
 
 
 def _received(door: "ASGIApp", config: SuperLinkConfig) -> "ASGIApp":
     """The door, with the reception for enrolment in front of it where there is a ledger."""
-    if config.ledger is None:
+    if not config.ledger:
         return door
+    from polyward_server.database import located
     from polyward_server.reception import Reception
 
-    return Reception(door, ledger=config.ledger, authority=config.ca.read_bytes(), private_port=config.private_port)
+    ledger = located(config.ledger, config.ledger_password)
+    return Reception(door, ledger=ledger, authority=config.ca.read_bytes(), private_port=config.private_port)
 
 
 def build_app(config: SuperLinkConfig) -> "FastAPI":

@@ -22,6 +22,9 @@ class Phase(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     TRAINING: _ClassVar[Phase]
     TUNING: _ClassVar[Phase]
     MEASURING: _ClassVar[Phase]
+    FETCHING: _ClassVar[Phase]
+    CHECKING: _ClassVar[Phase]
+    SENDING: _ClassVar[Phase]
 
 class Order(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -38,23 +41,30 @@ LOADING: Phase
 TRAINING: Phase
 TUNING: Phase
 MEASURING: Phase
+FETCHING: Phase
+CHECKING: Phase
+SENDING: Phase
 NOTHING: Order
 WAKE: Order
 CANCEL: Order
 
 class FromNode(_message.Message):
-    __slots__ = ("hello", "status", "checkpoint", "withdrawal", "answer")
+    __slots__ = ("hello", "status", "checkpoint", "withdrawal", "answer", "approvals", "timings")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     WITHDRAWAL_FIELD_NUMBER: _ClassVar[int]
     ANSWER_FIELD_NUMBER: _ClassVar[int]
+    APPROVALS_FIELD_NUMBER: _ClassVar[int]
+    TIMINGS_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     status: Status
     checkpoint: Checkpoint
     withdrawal: Withdrawal
     answer: Answer
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., status: _Optional[_Union[Status, _Mapping]] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., withdrawal: _Optional[_Union[Withdrawal, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ...) -> None: ...
+    approvals: Approvals
+    timings: Timings
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., status: _Optional[_Union[Status, _Mapping]] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., withdrawal: _Optional[_Union[Withdrawal, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., approvals: _Optional[_Union[Approvals, _Mapping]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ...) -> None: ...
 
 class FromHub(_message.Message):
     __slots__ = ("command", "receipt")
@@ -104,6 +114,28 @@ class Work(_message.Message):
     done: int
     of: int
     def __init__(self, study: _Optional[str] = ..., round: _Optional[int] = ..., phase: _Optional[_Union[Phase, str]] = ..., done: _Optional[int] = ..., of: _Optional[int] = ...) -> None: ...
+
+class Timings(_message.Message):
+    __slots__ = ("study", "round", "age_ms", "spans")
+    STUDY_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    AGE_MS_FIELD_NUMBER: _ClassVar[int]
+    SPANS_FIELD_NUMBER: _ClassVar[int]
+    study: str
+    round: int
+    age_ms: int
+    spans: _containers.RepeatedCompositeFieldContainer[Span]
+    def __init__(self, study: _Optional[str] = ..., round: _Optional[int] = ..., age_ms: _Optional[int] = ..., spans: _Optional[_Iterable[_Union[Span, _Mapping]]] = ...) -> None: ...
+
+class Span(_message.Message):
+    __slots__ = ("phase", "start_ms", "ms")
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    START_MS_FIELD_NUMBER: _ClassVar[int]
+    MS_FIELD_NUMBER: _ClassVar[int]
+    phase: Phase
+    start_ms: int
+    ms: int
+    def __init__(self, phase: _Optional[_Union[Phase, str]] = ..., start_ms: _Optional[int] = ..., ms: _Optional[int] = ...) -> None: ...
 
 class Machine(_message.Message):
     __slots__ = ("cpu", "memory_used", "memory_total", "disk_free", "gpus")
@@ -166,6 +198,12 @@ class Withdrawal(_message.Message):
     STUDY_FIELD_NUMBER: _ClassVar[int]
     study: str
     def __init__(self, study: _Optional[str] = ...) -> None: ...
+
+class Approvals(_message.Message):
+    __slots__ = ("studies",)
+    STUDIES_FIELD_NUMBER: _ClassVar[int]
+    studies: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, studies: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Command(_message.Message):
     __slots__ = ("id", "order", "study")

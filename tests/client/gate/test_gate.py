@@ -102,7 +102,7 @@ def test_train_answers_with_the_update_and_the_ledger_holds_it(bench: Bench) -> 
     np.testing.assert_array_equal(update, BASE + np.float32(0.5) * (2 - BASE))
     assert (report.round, report.attempt, report.state_digest) == (1, 1, TRAIN.state_digest)
     assert {metric.stage for metric in report.metrics} == {Stage.RECEIVED, Stage.TRAINED}
-    assert [progress.phase for progress in bench.progress] == ["together"]
+    assert [progress.phase for progress in bench.progress] == ["loading", "together", "checking"]
     [line] = bench.lines()
     assert (line["what"], line["bytes"]) == ("report", len(report.payload))
     assert line["sha256"] == hashlib.sha256(report.payload).hexdigest()

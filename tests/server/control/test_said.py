@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from polyward_server.control.said import progressed, status_record
+from polyward_server.control.said import WEEK_MS, approvals_record, progressed, status_record, timings_record
+from polyward_server.told import Span
 from polyward_shared.protos import control_pb2 as pb
 
 STUDY = "ab" * 32
@@ -64,3 +65,42 @@ def test_work_has_come_further_when_it_says_something_new() -> None:
     assert not progressed(first, first)
     assert progressed(first, second)
     assert not progressed(first, third)
+
+
+def test_approvals_are_digests_each_once() -> None:
+    other = "cd" * 32
+    assert approvals_record(pb.Approvals(studies=[other, STUDY, STUDY])) == frozenset({STUDY, other})
+    assert approvals_record(pb.Approvals()) == frozenset()
+    many = [f"{number:064x}" for number in range(257)]
+    assert len(approvals_record(pb.Approvals(studies=many[:256])) or ()) == 256
+    for wrong in ([""], ["Jane Doe"], [STUDY.upper()], [STUDY + "\n"], many):
+        assert approvals_record(pb.Approvals(studies=wrong)) is None, wrong
+
+
+def timings() -> pb.Timings:
+    spans = [pb.Span(phase=pb.FETCHING, ms=500), pb.Span(phase=pb.TRAINING, start_ms=500, ms=2500)]
+    return pb.Timings(study=STUDY, round=1, age_ms=4000, spans=spans)
+
+
+def test_a_course_is_told_in_the_hubs_time() -> None:
+    assert timings_record(timings(), 1004.0) == [Span("fetching", 1000.0, 0.5), Span("training", 1000.5, 2.5)]
+    twice = timings()
+    twice.spans.append(pb.Span(phase=pb.FETCHING, ms=700))
+    assert timings_record(twice, 1004.0) == [Span("fetching", 1000.0, 0.7), Span("training", 1000.5, 2.5)]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda t: setattr(t, "study", ""),
+        lambda t: setattr(t, "study", "Jane Doe"),
+        lambda t: setattr(t, "age_ms", WEEK_MS + 1),
+        lambda t: setattr(t.spans[1], "ms", 3501),  # ends after it was told
+        lambda t: setattr(t.spans[0], "phase", 99),
+        lambda t: t.spans.extend([pb.Span()] * 31),
+    ],
+)
+def test_a_course_that_cannot_have_been_is_none(spoil: Callable[[pb.Timings], None]) -> None:
+    spoiled = timings()
+    spoil(spoiled)
+    assert timings_record(spoiled, 1004.0) is None

@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from polyward_client.decisions import Verdict, decide
+from polyward_client.gate.control import ControlLink
 from polyward_client.gate.receipts import read_receipts, verify
 from polyward_client.port.interface import Progress
 from polyward_client.site import Site, read_site
 from polyward_server.history import check_checkpoints, check_receipts, check_record
 from polyward_server.records import Contribution, Member, Round
+from polyward_server.told import Span, read_spans
 from polyward_shared import pki
 from polyward_shared.chain import Chain, read_chain
 from polyward_shared.problems import Code, Problem
@@ -24,6 +26,7 @@ from tests.support.toy_trainer import toy_study
 
 STUDY = toy_study()
 DIGEST = STUDY.digest()
+LATER = toy_study(id="later")
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +49,8 @@ def test_the_hub_learns_numbers_and_words_and_no_loss(hub: RealHub, tmp_path: Pa
     with hub.linked(site) as link:
         until(lambda: status(hub, site).get("state") == "idle")
         assert hub.roster.contacts()["tells"].progressed is None
-        link.works_on(DIGEST, 3)
-        link.progress(Progress(phase="Jane Doe, 1950", epoch=2, epochs=8, loss=0.25))
+        link.courses.begins(DIGEST, 3)
+        link.courses.progress(Progress(phase="Jane Doe, 1950", epoch=2, epochs=8, loss=0.25))
         link.refused(Code.POLICY)
         until(lambda: status(hub, site).get("refusals"))
         said = status(hub, site)
@@ -85,7 +88,7 @@ def test_a_command_is_obeyed_if_the_policy_allows_it(hub: RealHub, tmp_path: Pat
     with hub.linked(
         read_site(site.path), cancel=lambda: heard.append("cancel"), wake=lambda: heard.append("wake")
     ) as link:
-        link.works_on(DIGEST, 1)
+        link.courses.begins(DIGEST, 1)
         number = hub.roster.order("obeys", "cancel", DIGEST)
         until(lambda: hub.roster.order_state(number) == "obeyed")
         assert {each: hub.roster.order_state(each) for each in ordered} == ordered
@@ -102,10 +105,87 @@ def test_who_withdraws_is_asked_no_more(hub: RealHub, tmp_path: Path) -> None:
     with hub.linked(site):
         decide(site.approved, Verdict.WITHDRAWN, study=DIGEST, id="toy")
         until(lambda: not hub.ledger.members(DIGEST)["leaves"].agrees)
+    until(lambda: not hub.is_here("leaves"))
     with hub.linked(site):  # said again on every connection, noted once
         until(lambda: status(hub, site))
     left = [event.site for _, event in hub.ledger.events_after(0, DIGEST) if event.what == "withdrawn"]
     assert left == ["leaves"]
+
+
+def approved(hub: RealHub, site: str) -> set[str]:
+    """Which of the two studies the hub believes the site to approve."""
+    return {each for each in (DIGEST, LATER.digest()) if site in hub.ledger.approvals(each)}
+
+
+def test_the_hub_knows_who_approves_which_of_its_studies(hub: RealHub, tmp_path: Path) -> None:
+    site = hub.enrolled("approves", tmp_path)
+    decide(site.approved, Verdict.APPROVED, study=DIGEST)
+    decide(site.approved, Verdict.APPROVED, study=LATER.digest())
+    decide(site.approved, Verdict.APPROVED, study="f" * 64)  # of no study of this hub
+    with hub.linked(site):
+        until(lambda: approved(hub, "approves") == {DIGEST})
+        hub.ledger.queue(LATER)  # which the site has approved before
+        hub.ledger.set_state(LATER.digest(), "stopped")
+        until(lambda: approved(hub, "approves") == {DIGEST, LATER.digest()})
+        decide(site.approved, Verdict.REJECTED, study=DIGEST)
+        until(lambda: approved(hub, "approves") == {LATER.digest()})
+    until(lambda: not hub.is_here("approves"))
+    with hub.linked(site):  # said again, noted once
+        decide(site.approved, Verdict.PAUSED)
+        time.sleep(1)
+    assert approved(hub, "approves") == {LATER.digest()}
+    assert hub.ledger.approvals("f" * 64) == {}
+    events = [each.event for each in hub.ledger.noted() if each.event.what in {"approved", "unapproved"}]
+    assert [(e.study, e.site, e.what) for e in events] == [
+        (DIGEST, "approves", "approved"),
+        (LATER.digest(), "approves", "approved"),
+        (DIGEST, "approves", "unapproved"),
+    ]
+    hub.roster.revoke("approves")
+    assert approved(hub, "approves") == set(), "a site that was put out approves nothing"
+
+
+def test_the_hub_knows_how_a_round_went(hub: RealHub, tmp_path: Path) -> None:
+    site = hub.enrolled("works", tmp_path)
+    site.port.mkdir(parents=True)
+    site.socket.touch()
+    began = time.time()
+
+    def course_of(name: str) -> dict[int, list[Span]]:
+        return {n: sites[name] for n, sites in read_spans(hub.ledger, DIGEST).items() if name in sites}
+
+    with hub.linked(site) as link:
+        courses = link.courses
+        link.courses.arrives()
+        until(lambda: status(hub, site).get("work", {}).get("phase") == "fetching")  # type: ignore[attr-defined]
+        assert status(hub, site)["state"] == "working", "it is told before the order says of which study it is"
+        link.courses.begins(DIGEST, 2)
+        link.courses.progress(Progress(phase="together"))
+        until(lambda: course_of("works"))
+        link.courses.sends()
+        link.courses.ends()
+        link.courses.begins("f" * 64, 1)  # of no study of this hub
+        link.courses.ends()
+        link.courses.begins(DIGEST, 3)  # short, and just before the connection ends
+        link.courses.ends()
+        until(lambda: set(course_of("works")) == {2, 3})
+    phases = course_of("works")[2]
+    assert [each.phase for each in phases] == ["fetching", "training", "sending"]
+    assert began - 0.1 < phases[0].began < phases[1].began <= phases[2].began < time.time()
+    assert phases[1].began == pytest.approx(phases[0].began + phases[0].seconds, abs=0.002)
+    heard = hub.roster.contacts()["works"].at
+    address = f"127.0.0.1:{hub.hub.file.control_port}"
+    link = ControlLink(site, address, Chain(site.sent), cancel=lambda: None, wake=lambda: None)
+    link.courses = courses
+    link.start()
+    until(lambda: hub.roster.contacts()["works"].at > heard + 1)
+    link.close()  # all was told again, and kept once
+    assert {number: [each.phase for each in spans] for number, spans in course_of("works").items()} == {
+        2: ["fetching", "training", "sending"],
+        3: ["fetching"],
+    }
+    assert read_spans(hub.ledger, "f" * 64) == {}
+    assert set(read_spans(hub.ledger, DIGEST, first=3, last=3)) == {3}
 
 
 def test_a_certificate_renews_itself_and_the_old_connection_makes_room(tmp_path: Path) -> None:

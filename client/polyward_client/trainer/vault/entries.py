@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from polyward_client.trainer.vault.draft import whole_file
 from polyward_client.trainer.vault.keys import Key, Ring
 from polyward_client.trainer.vault.seal import content_length, is_sealed, seal, unsealed
 from polyward_shared.messages import Kept
 from polyward_shared.problems import Problem
 from polyward_shared.states import Arrays, read_stamp, read_state, stamp_in, state_in, state_parts
+from polyward_shared.whole import whole_file
 
 
 @dataclass(frozen=True, slots=True)

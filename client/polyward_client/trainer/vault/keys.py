@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from polyward_client.site import Site
-from polyward_client.trainer.vault.draft import make_private, whole_file
 from polyward_shared.pki import write_secret
 from polyward_shared.problems import Problem
+from polyward_shared.whole import make_private, whole_file
 
 SALT_BYTES = 16
 NO_SALT = bytes(SALT_BYTES)

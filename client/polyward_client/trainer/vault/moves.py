@@ -11,9 +11,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from polyward_client.trainer.vault.draft import make_private, whole_file
 from polyward_shared.chain import sync_folder
 from polyward_shared.problems import Problem
+from polyward_shared.whole import make_private, whole_file
 
 PENDING = "moves.json"
 PLACE = re.compile(r"(aside/\d+-to-\d+/)?(round-\d+|final)\.safetensors")

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from polyward_client.site import Site
-from polyward_client.trainer.vault.draft import drafts, make_private
+from polyward_client.trainer.vault.draft import drafts
 from polyward_client.trainer.vault.entries import Entry, entry_parts, read_arrays, read_entry, write_entry
 from polyward_client.trainer.vault.keys import Ring, open_ring, vault_salt
 from polyward_client.trainer.vault.moves import finish_moves
@@ -20,6 +20,7 @@ from polyward_client.trainer.vault.seal import sealed_size
 from polyward_shared.messages import Kept
 from polyward_shared.problems import Code, Refused
 from polyward_shared.states import Arrays
+from polyward_shared.whole import make_private
 
 KEPT_ROUNDS = 3
 NEEDED_ROUNDS = 2  # a round that was not acknowledged is trained again from the one before

@@ -23,6 +23,15 @@ function refresh(name, html) {
   const open = [...place.querySelectorAll("details[open][id]")].map((each) => each.id);
   const focused = place.contains(document.activeElement) ? document.activeElement.id : "";
   const scrolled = [...place.querySelectorAll(".scroll")].map((each) => each.scrollLeft);
+  for (const each of place.querySelectorAll("input[id], textarea[id]")) { // what somebody is writing stays
+    const again = next.querySelector(`#${CSS.escape(each.id)}`);
+    if (again && each.value !== each.defaultValue) again.value = each.value;
+  }
+  for (const each of place.querySelectorAll("select[id]")) { // and what somebody is choosing
+    const again = next.querySelector(`#${CSS.escape(each.id)}`);
+    const touched = [...each.options].some((option) => option.selected !== option.defaultSelected);
+    if (again && touched && [...again.options].some((option) => option.value === each.value)) again.value = each.value;
+  }
   keepCharts(place, next);
   place.replaceChildren(...next.childNodes);
   for (const id of open) place.querySelector(`#${CSS.escape(id)}`)?.setAttribute("open", "");
@@ -39,11 +48,22 @@ function listen() {
     say("live", "live");
     refresh(panel, html);
   });
+  events.addEventListener("signed-out", toSignIn);
   events.onerror = () => {
     say("away", "reconnecting");
-    if (events.readyState === EventSource.CLOSED) setTimeout(listen, 2000);
+    if (events.readyState === EventSource.CLOSED) setTimeout(listenAgain, 2000);
   };
   addEventListener("pagehide", () => events.close());
+}
+
+async function listenAgain() {
+  const answer = await fetch("/account", { headers: { accept: "application/json" } }).catch(() => null);
+  if (answer?.status === 401) toSignIn();
+  else listen();
+}
+
+function toSignIn() {
+  location.assign(`/sign-in?next=${encodeURIComponent(location.pathname + location.search)}`);
 }
 
 // --- times
@@ -71,6 +91,7 @@ function tellTimes(where) {
 
 async function send(button) {
   const { post, then, ask, body } = button.dataset;
+  if (button.form && button.type === "submit" && !button.form.reportValidity()) return;
   if (ask && !confirm(ask)) return;
   const form = button.closest("form");
   const fields = form ? Object.fromEntries(new FormData(form)) : {};
@@ -85,6 +106,8 @@ async function send(button) {
     });
     const told = answer.headers.get("content-type")?.includes("json") ? await answer.json() : {};
     if (!answer.ok) throw new Error(typeof told.detail === "string" ? told.detail : `the hub answered ${answer.status}`);
+    const heard = !button.dispatchEvent(new CustomEvent("told", { bubbles: true, cancelable: true, detail: told }));
+    if (heard) return; // a page's own script shows it
     if (then) location.assign(then);
     else if (told.go) location.assign(told.go);
     else {

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polyward_server.registry import Registry
+from polyward_server.registry.states import Registry
 from polyward_shared.problems import Problem
 from polyward_shared.states import read_stamp, write_state
 from tests.support.toy_trainer import first_state, toy_schema, toy_study
@@ -85,6 +85,7 @@ def test_an_encoder_of_slices_is_inflated_for_volumes(tmp_path: Path) -> None:
         ({"encoder.a": np.ones(1)}, {"schema": "nonsense"}, "not those that its stamp names"),
         ({"encoder.a": np.ones(1)}, {"schema": '[["encoder.b",[1]]]'}, "not those that its stamp names"),
         ({}, {}, r"holds the groups \[\]"),
+        ({"encoder.\x1b[2J": np.ones(1)}, {}, "name has control characters"),
     ],
 )
 def test_what_cannot_be_imported(

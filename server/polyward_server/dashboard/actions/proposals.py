@@ -1,0 +1,97 @@
+"""Writing a new study: checking what was filled in, keeping it as a draft, queueing it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request, Response
+from pydantic import Field
+
+from polyward_server import coordination
+from polyward_server.dashboard.answers import REFUSALS, Go, conflict
+from polyward_server.dashboard.desk import Desk
+from polyward_server.dashboard.forms import Mistake, StudyForm, Text, form_of, mistakes, study_in, study_of
+from polyward_server.dashboard.guard import Coordinator, Viewer
+from polyward_server.views.proposal import Proposal, read_proposal
+from polyward_server.writing import written
+from polyward_shared.problems import Problem
+from polyward_shared.reading import Frozen
+from polyward_shared.study import Study
+
+router = APIRouter(tags=["new study"], responses=REFUSALS)
+
+Digest = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="of the study")]
+
+
+class Checked(Frozen):
+    """What became of a form: its mistakes, or the study.toml that it says with a preview, as HTML and for programs."""
+
+    mistakes: tuple[Mistake, ...] = ()
+    text: str = ""
+    proposal: Proposal | None = None
+    html: str = ""
+
+
+class Pasted(Frozen):
+    """A study.toml."""
+
+    text: Annotated[Text, Field(min_length=1)]
+
+
+@router.post("/new/check")
+def check(request: Request, _: Coordinator, form: StudyForm) -> Checked:
+    """What the form says so far. Nothing is kept."""
+    desk: Desk = request.app.state.desk
+    try:
+        study = study_of(form)
+    except Problem as problem:
+        return Checked(mistakes=mistakes(problem))
+    proposal = read_proposal(desk.ledger, desk.registry, study)
+    return Checked(text=written(study), proposal=proposal, html=desk.html("proposal.html", view=proposal))
+
+
+@router.post("/new/read")
+def read(_: Coordinator, pasted: Pasted) -> StudyForm:
+    """The form that says the same as a study.toml."""
+    return form_of(study_in(pasted.text))
+
+
+@router.post("/new/draft")
+def draft(request: Request, person: Coordinator, form: StudyForm) -> Go:
+    """Keeps the study for sites to approve."""
+    return _kept(request, study_of(form), person.name)
+
+
+@router.post("/new/queue")
+def queue(request: Request, person: Coordinator, form: StudyForm) -> Go:
+    """Queues the study at once; sites may approve it while it waits."""
+    desk: Desk = request.app.state.desk
+    study = study_of(form)
+    try:
+        digest = coordination.enqueue(desk.ledger, study, person.name)
+    except Problem as problem:
+        raise conflict(problem) from None
+    return Go(go=f"/new/{digest}")
+
+
+@router.get("/api/studies/{digest}/proposal")
+def proposal(request: Request, _: Viewer, digest: Digest) -> Proposal:
+    """What a study has leave each site."""
+    desk: Desk = request.app.state.desk
+    return read_proposal(desk.ledger, desk.registry, desk.ledger.study(digest))
+
+
+@router.get("/studies/{digest}/study.toml", response_class=Response)
+def file(request: Request, _: Viewer, digest: Digest) -> Response:
+    """The study as the file that sites read and approve."""
+    study = request.app.state.desk.ledger.study(digest)
+    headers = {"content-disposition": f'attachment; filename="{study.id}.toml"'}
+    return Response(written(study), media_type="application/toml", headers=headers)
+
+
+def _kept(request: Request, study: Study, actor: str) -> Go:
+    try:
+        digest = coordination.draft(request.app.state.desk.ledger, study, actor)
+    except Problem as problem:
+        raise conflict(problem) from None
+    return Go(go=f"/new/{digest}")

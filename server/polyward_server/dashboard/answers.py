@@ -1,0 +1,33 @@
+"""What a person is told when something was done, and which other answers an action may give."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import HTTPException
+
+from polyward_server.dashboard.refusals import Refusal
+from polyward_shared.problems import Problem
+from polyward_shared.reading import Frozen
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    409: {"model": Refusal, "description": "It cannot be done as things stand"},
+    422: {"model": Refusal, "description": "What was sent is not what is asked for"},
+}
+
+
+class Said(Frozen):
+    """What was done."""
+
+    said: str
+
+
+class Go(Frozen):
+    """What was done is to be seen at this address."""
+
+    go: str
+
+
+def conflict(problem: Problem) -> HTTPException:
+    """As things stand it cannot be done, and this is why."""
+    return HTTPException(409, str(problem))
