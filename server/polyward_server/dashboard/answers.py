@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import HTTPException
+from fastapi import HTTPException, Path
 
 from polyward_server.dashboard.refusals import Refusal
 from polyward_shared.problems import Problem
@@ -14,6 +14,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     409: {"model": Refusal, "description": "It cannot be done as things stand"},
     422: {"model": Refusal, "description": "What was sent is not what is asked for"},
 }
+Digest = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="of the study")]
 
 
 class Said(Frozen):

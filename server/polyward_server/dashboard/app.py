@@ -14,6 +14,7 @@ from fastapi.staticfiles import StaticFiles
 
 from polyward_server.dashboard import (
     accounts,
+    downloads,
     pages,
     programs,
     registry_pages,
@@ -64,6 +65,7 @@ def create_app(desk: Desk) -> FastAPI:
         pages.router,
         registry_pages.router,
         writing_pages.router,
+        downloads.router,
         twins.router(),
         *ROUTERS,
     ):

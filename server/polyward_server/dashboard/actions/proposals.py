@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Request
 from pydantic import Field
 
 from polyward_server import coordination
-from polyward_server.dashboard.answers import REFUSALS, Go, conflict
+from polyward_server.dashboard.answers import REFUSALS, Digest, Go, conflict
 from polyward_server.dashboard.desk import Desk
 from polyward_server.dashboard.forms import Mistake, StudyForm, Text, form_of, mistakes, study_in, study_of
 from polyward_server.dashboard.guard import Coordinator, Viewer
@@ -19,8 +19,6 @@ from polyward_shared.reading import Frozen
 from polyward_shared.study import Study
 
 router = APIRouter(tags=["new study"], responses=REFUSALS)
-
-Digest = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="of the study")]
 
 
 class Checked(Frozen):
@@ -79,14 +77,6 @@ def proposal(request: Request, _: Viewer, digest: Digest) -> Proposal:
     """What a study has leave each site."""
     desk: Desk = request.app.state.desk
     return read_proposal(desk.ledger, desk.registry, desk.ledger.study(digest))
-
-
-@router.get("/studies/{digest}/study.toml", response_class=Response)
-def file(request: Request, _: Viewer, digest: Digest) -> Response:
-    """The study as the file that sites read and approve."""
-    study = request.app.state.desk.ledger.study(digest)
-    headers = {"content-disposition": f'attachment; filename="{study.id}.toml"'}
-    return Response(written(study), media_type="application/toml", headers=headers)
 
 
 def _kept(request: Request, study: Study, actor: str) -> Go:

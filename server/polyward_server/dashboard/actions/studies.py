@@ -6,19 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Request
 from pydantic import Field
 
 from polyward_server import coordination
-from polyward_server.dashboard.answers import REFUSALS, Go, Said, conflict
+from polyward_server.dashboard.answers import REFUSALS, Digest, Go, Said, conflict
 from polyward_server.dashboard.desk import Desk
 from polyward_server.dashboard.guard import Coordinator
 from polyward_shared.problems import Problem
 from polyward_shared.reading import Frozen
 
 router = APIRouter(tags=["studies"], prefix="/studies/{digest}", responses=REFUSALS)
-
-Digest = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="of the study")]
 
 
 class When(Frozen):
