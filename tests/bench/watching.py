@@ -71,8 +71,7 @@ def watched(folder: Path, *, sites: int, viewers: int, seconds: float, step: Ste
         names = [f"clinic{number:02d}" for number in range(sites)]
         step(f"{sites} sites join")
         joined = {name: hub.enrolled(name, folder / "sites") for name in names}
-        digest = fill(hub.ledger, rounds=3, sites=dict.fromkeys(names, 200))
-        hub.ledger.set_state(digest, State.PAUSED)  # its rounds are written by us: nobody is to run it
+        digest = fill(hub.ledger, rounds=3, sites=dict.fromkeys(names, 200), state=State.DRAFT)
         connected = [links.enter_context(hub.linked(site)) for site in joined.values()]
         cookie = signed_in(hub.ledger, "viewer")
         threads = [

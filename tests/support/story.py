@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from polyward_server import coordination
 from polyward_server.hub import Hub, init
 from polyward_server.ledger import Ledger
 from polyward_server.records import Contribution, Event, Member, Pair, Round, Signals, State
@@ -60,15 +61,26 @@ def tell(folder: Path, *, rounds: int = 12, seed: int = 0, sites: dict[str, int]
     return hub
 
 
-def fill(ledger: Ledger, *, rounds: int = 12, seed: int = 0, sites: dict[str, int] | None = None) -> str:
-    """Writes the story into the ledger, registering sites that are not yet known there; the study's digest."""
+def fill(
+    ledger: Ledger,
+    *,
+    rounds: int = 12,
+    seed: int = 0,
+    sites: dict[str, int] | None = None,
+    state: State = State.RUNNING,
+) -> str:
+    """Writes the story into the ledger, registering sites that are not yet known there; the study's digest.
+
+    As a draft it is safe from the runner of a hub that is being served.
+    """
     study = story_study()
-    digest, roster, draw = ledger.queue(study), Roster(ledger), np.random.default_rng(seed)
+    digest = ledger.queue(study) if state is State.RUNNING else coordination.draft(ledger, study, "story")
+    roster, draw = Roster(ledger), np.random.default_rng(seed)
     sites = sites or SITES
     for name, samples in sites.items():
         _site(ledger, roster, digest, name, samples)
-    ledger.set_state(digest, State.RUNNING)
-    ledger.note(Event(digest, 0, "", "started", f"{study.id}, {study.rounds} rounds"))
+    if state is State.RUNNING:
+        ledger.set_state(digest, State.RUNNING)
     ledger.commit_round(digest, Round(0, _sha("state", 0), _sha("encoder", 0), 0.0))
     for number in range(1, rounds + 1):
         one_round(ledger, digest, number, sites, draw)
