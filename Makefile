@@ -12,7 +12,8 @@ demo: $(INSTALLED)  ## five generated hospitals train one encoder; ends with a t
 	$(BIN)/polyward-sim demo out/demo
 
 test: check  ## what `check` does, and the end-to-end tests with real processes
-	$(PYTEST) -m "slow and not whole" --durations 12
+	$(PYTEST) -n auto --dist loadfile -m "slow and not whole and not alone" --durations 12
+	$(PYTEST) -m "alone and not whole" --durations 6
 
 check: $(INSTALLED)  ## lint, types, import rules, fast tests
 	$(BIN)/ruff check

@@ -33,7 +33,7 @@ from tests.support.chaos import (
     strike,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 SEED = int(os.environ.get("POLYWARD_CHAOS_SEED", "6"))
 BLOWS = int(os.environ.get("POLYWARD_CHAOS_BLOWS", "20"))
 PARTS = (RUNNER, RUNNER, SUPERLINK, SUPERLINK, CONTROL, SUPERVISOR)  # by weight

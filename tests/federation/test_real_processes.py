@@ -89,6 +89,7 @@ def assert_no_branch_left(processes: Processes, study: Study) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_same_bytes_as_simulation_whoever_is_killed(tmp_path: Path) -> None:
     """One story: a study of seven rounds in which every kind of process is killed once in mid-round."""
     study, sites = small_study(tmp_path / "data", rounds=7, branch_epochs=12, epochs=12)
@@ -133,6 +134,7 @@ def kill_everything_of_the_hub(processes: Processes) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_superlink_that_is_away_for_90_seconds(tmp_path: Path) -> None:
     """Longer than Flower's own patience (60 s): the round is asked again on a new run, nothing is trained twice."""
     study, sites = small_study(tmp_path / "data", rounds=3, hospitals=2, branch_epochs=10, epochs=10)
