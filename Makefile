@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check recipes bench protos clean
+.PHONY: demo test check recipes bench screens protos clean
 
 demo: $(INSTALLED)  ## five generated hospitals train one encoder; ends with a table and a page
 	$(BIN)/polyward-sim demo out/demo
@@ -27,6 +27,9 @@ recipes: $(INSTALLED)  ## two rounds of every recipe on generated images, and a 
 
 bench: $(INSTALLED)  ## measures against plain Flower on this machine; writes out/bench/bench.md (about half an hour)
 	$(BIN)/python -m tests.bench
+
+screens: $(INSTALLED)  ## draws every page of the dashboard, light and dark, wide and narrow, into out/screens
+	POLYWARD_SCREENS=out/screens $(PYTEST) tests/browser/test_every_page.py
 
 protos: $(INSTALLED)  ## generates the control plane's messages anew, after a change of control.proto
 	$(BIN)/python -m grpc_tools.protoc -I shared --python_out shared --pyi_out shared polyward_shared/protos/control.proto

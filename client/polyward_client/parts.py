@@ -201,7 +201,7 @@ def start_of(site: Site, part: Part, user: User | None = None) -> Start:
     threads = str(site.file.device.threads) if part == "trainer" else "1"
     environment = dict.fromkeys(ONE_THREAD, threads)
     own = str(site.gate if part == "gate" else site.trainer)
-    environment["TMPDIR"] = own  # all else is read-only
+    environment["TMPDIR"] = environment["MPLCONFIGDIR"] = own  # all else is read-only
     if user is not None:
         environment["HOME"] = own  # where libraries may keep their own
     return Start(part, [*trial_of(site, part), *command_of(site, part)], environment, user)

@@ -84,6 +84,24 @@ def verify(db: sa.Connection, since: tuple[int, str] = (0, GENESIS)) -> tuple[in
     return number, last
 
 
+def place_of(db: sa.Connection, head: str) -> int:
+    """How many events there were when this was the chain's head, in a chain that was verified.
+
+    Who changes a database can cut off its last events and set the head back: only a head that was kept elsewhere tells.
+    Raises `Problem` if the chain does not go through it.
+    """
+    if head == GENESIS:
+        return 0
+    number: int | None = db.execute(sa.select(events.c.id).where(events.c.hash == head)).scalar()
+    if number is None:
+        raise Problem(
+            f"the head {head[:12]}",
+            "is none that this chain ever had: events were cut off or rewritten, or it is another hub's",
+            remedy=COMPARE,
+        )
+    return number
+
+
 def _following(db: sa.Connection, number: int, last: int | None) -> list[Noted]:
     """The next events after this number, some at a time, up to the last that counts."""
     query = sa.select(events).where(events.c.id > number).order_by(events.c.id).limit(AT_ONCE)

@@ -8,9 +8,9 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from polyward_server import audit, course
+from polyward_server.commands import order
 from polyward_server.ledger import Ledger
 from polyward_server.records import ENDED, Event, State
-from polyward_server.roster import Roster
 from polyward_server.tables import approvals, studies
 from polyward_shared.problems import Problem
 from polyward_shared.reading import validated
@@ -118,9 +118,8 @@ def _halt(ledger: Ledger, digest: str, to: State, actor: str, *, now: bool) -> N
     at_once = now or state == State.WAITING  # then there is no work under way that one could wait for
     ledger.set_state(digest, to, course.AT_ONCE if at_once else "", actor=actor)
     if now:
-        roster = Roster(ledger)
         for site in ledger.members(digest):
-            roster.order(site, "cancel", digest)
+            order(ledger, site, "cancel", digest)
 
 
 def _state(db: sa.Connection, digest: str) -> str | None:

@@ -92,11 +92,11 @@ def _impossible(db: sa.Connection, digest: str, to: State) -> Problem:
     if row is None:
         return Problem(f"study {digest[:12]}", "is not known here", remedy="queue it: polyward-hub run")
     state = State(row.state)
-    possible = ", ".join(sorted(set(NEXT[state]) - {state})) or "nothing, it has ended"
+    possible = ", ".join(sorted(set(NEXT[state]) - {state}))
     return Problem(
         f"study {row.id} {digest[:8]}",
         f"is {state}, and cannot become {to}" if state is not to else f"is {state} already",
-        expected="" if state is to else f"one that can: from {state} it can become {possible}",
+        expected="" if state is to or not possible else f"one that can: from {state} it can become {possible}",
         remedy="a study that has ended is extended: polyward-hub extend" if state in ENDED else "",
     )
 

@@ -44,6 +44,13 @@ def located(where: str, password: Path) -> Where:
         raise Problem(
             "hub.toml: database", f"found {where!r}", expected="postgresql://user@host:port/name", remedy="mend it"
         ) from None
+    if url.password is not None or "password" in url.query:
+        raise Problem(
+            "hub.toml: database",
+            "holds a password, in a file that others may read",
+            expected=f"an address without one; the password in {password}, chmod 600",
+            remedy="change the password as well",
+        )
     if not password.exists():
         return url
     if password.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):

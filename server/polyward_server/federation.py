@@ -71,4 +71,5 @@ class Federation:
             watch(here, away)
             return self.leaves()
 
+        self.came_round(ROUND_SECONDS)  # the first look asks every site, which takes long where states are large
         return Exchange(self.grid, self.presence, ask, notice, look)

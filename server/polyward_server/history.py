@@ -8,7 +8,7 @@ from pathlib import Path
 
 from polyward_server.ledger import Ledger
 from polyward_server.records import State
-from polyward_server.roster import Roster
+from polyward_server.statements import read_statements
 from polyward_shared.chain import GENESIS, read_chain
 from polyward_shared.checkpoints import Checkpoint, Receipt, head_after
 from polyward_shared.pki import is_signed, is_signed_by_server, public_from_pem, read_certificate
@@ -17,17 +17,17 @@ from polyward_shared.problems import Problem
 REWRITTEN = "keep everything as it is, and compare the ledger with a backup and with what sites hold"
 
 
-def check_checkpoints(ledger: Ledger, roster: Roster) -> int:
+def check_checkpoints(ledger: Ledger) -> int:
     """How many statements of sites are sound and agree with the history. Raises `Problem` at the first other."""
     count = 0
-    for _, problem in examined_checkpoints(ledger, roster):
+    for _, problem in examined_checkpoints(ledger):
         if problem is not None:
             raise problem
         count += 1
     return count
 
 
-def examined_checkpoints(ledger: Ledger, roster: Roster) -> Iterator[tuple[Receipt, Problem | None]]:
+def examined_checkpoints(ledger: Ledger) -> Iterator[tuple[Receipt, Problem | None]]:
     """Every statement of a site, by site and shortest first, with what is wrong with it.
 
     Each must bear its site's signature; of one site, none may contradict another; and the hub's history must still
@@ -35,7 +35,7 @@ def examined_checkpoints(ledger: Ledger, roster: Roster) -> Iterator[tuple[Recei
     """
     heads = _heads(ledger)
     seen: dict[tuple[str, int], str] = {}
-    for receipt, signature, public_key in roster.checkpoints():
+    for receipt, signature, public_key in read_statements(ledger):
         try:
             _check_statement(receipt, signature, public_key, seen)
             _check_head(heads, receipt, _where(receipt))
@@ -45,11 +45,13 @@ def examined_checkpoints(ledger: Ledger, roster: Roster) -> Iterator[tuple[Recei
             yield receipt, None
 
 
-def check_record(ledger: Ledger, roster: Roster, site: str, sent: Path) -> int:
+def check_record(ledger: Ledger, site: str, sent: Path) -> int:
     """How many updates that this hub accepted from a site are in the site's own record. Raises `Problem`."""
+    if not sent.is_file():  # an absent chain is an empty one, which would put the blame on the site
+        raise Problem(str(sent), "is not there", remedy="name a copy of state/gate/sent.jsonl of the site")
     entries = list(read_chain(sent))
     hashes = [GENESIS, *(entry["hash"] for entry in entries)]
-    for receipt, _, _ in roster.checkpoints():
+    for receipt, _, _ in read_statements(ledger):
         if receipt.site == site and (receipt.count >= len(hashes) or hashes[receipt.count] != receipt.hash):
             raise Problem(str(sent), f"is not the record that {site} signed on {receipt.at}", remedy="ask the site")
     told = {(entry.get("study"), entry.get("round"), entry.get("sha256")) for entry in entries}

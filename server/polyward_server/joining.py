@@ -103,7 +103,7 @@ def _join(
     ):
         if answer.report is None:
             continue
-        if (answer.report.kind, answer.report.study) == (Kind.JOIN, digest):
+        if (answer.report.kind, answer.report.study) == (Kind.JOIN, digest) and _is_schema(answer.report.schema):
             reports[answer.site] = answer.report
         else:
             exchange.refuse(answer.site, Code.MALFORMED_ORDER)
@@ -175,12 +175,18 @@ def _registered(study: Study, federation: Federation, schema: Schema) -> Flat:
 
 def _schema(study: Study, report: Report) -> Schema | None:
     """What the site would share; None when that is not what the study shares."""
-    try:
-        schema = Schema.from_json(report.schema)
-    except ValueError:
-        return None
+    schema = Schema.from_json(report.schema)
     wanted = study.groups(task for task in report.counts if task in study.tasks)
     return schema if set(report.first) == set(schema.groups) == wanted else None
+
+
+def _is_schema(text: str) -> bool:
+    """Whether it may be kept: whoever shows a member reads its schema, whether it is the study's or not."""
+    try:
+        Schema.from_json(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _welcome(federation: Federation, study: Study, site: str, report: Report, *, agrees: bool) -> None:

@@ -33,8 +33,8 @@ REQUEST_SECONDS = 20.0  # for all of a request, which is one packet or two
 class Request(Frozen):
     """What a site sends."""
 
-    token: str = Field(max_length=100)
-    request: str = Field(max_length=4096)  # PKCS#10, PEM
+    token: str = Field(max_length=100, pattern=r"^[\x20-\x7e]*$")
+    request: str = Field(max_length=4096, pattern=r"^[\x20-\x7e\r\n]*$")  # PKCS#10, PEM
 
 
 class Reception:

@@ -1,4 +1,4 @@
-"""The sites: who is invited, who has which certificate, who was heard last, what they signed. In the ledger's database.
+"""The sites: who is invited, who may take part, and who has which certificate. In the ledger's database.
 
 Four processes read it (door, control plane, runner, command line), each by short transactions.
 """
@@ -6,10 +6,8 @@ Four processes read it (door, control plane, runner, command line), each by shor
 from __future__ import annotations
 
 import hashlib
-import json
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,8 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from polyward_server import audit
 from polyward_server.ledger import Ledger
 from polyward_server.records import Event
-from polyward_server.tables import approvals, certificates, checkpoints, commands, contacts, invitations, sites
-from polyward_shared.checkpoints import Receipt
+from polyward_server.tables import approvals, certificates, invitations, sites
 from polyward_shared.pki import certificate_to_pem, public_key_pem
 from polyward_shared.problems import Problem
 
@@ -40,18 +37,6 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Contact:
-    """What was last heard of a site on the control plane."""
-
-    site: str
-    connected: bool
-    at: float
-    progressed: float | None = None
-    software: str = ""
-    status: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
 class Issued:
     """A certificate that was given to a site."""
 
@@ -61,16 +46,6 @@ class Issued:
     pem: str
     expires: float
     revoked: str
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """A command of the coordinator's that its site has not heard yet."""
-
-    id: int
-    site: str
-    what: str
-    study: str
 
 
 class Roster:
@@ -236,95 +211,6 @@ class Roster:
         """Of every site that has one: until when its certificate is good that is good for longest (Unix seconds)."""
         with self._engine.connect() as db:
             return {row.site: row.until for row in db.execute(_longest)}
-
-    # --- contact
-
-    def heard(self, *news: Contact) -> None:
-        """Replaces what was known of these sites."""
-        with self._engine.begin() as db:
-            for contact in news:
-                values = {
-                    "connected": contact.connected,
-                    "at": contact.at,
-                    "progressed": contact.progressed,
-                    "software": contact.software,
-                    "status": json.dumps(contact.status),
-                }
-                if not db.execute(contacts.update().where(contacts.c.site == contact.site).values(**values)).rowcount:
-                    db.execute(contacts.insert().values(site=contact.site, **values))
-
-    def contacts(self) -> dict[str, Contact]:
-        with self._engine.connect() as db:
-            return {
-                row.site: Contact(row.site, row.connected, row.at, row.progressed, row.software, json.loads(row.status))
-                for row in db.execute(sa.select(contacts).order_by(contacts.c.site))
-            }
-
-    def all_gone(self) -> None:
-        """Nobody is connected to a control plane that has just started."""
-        with self._engine.begin() as db:
-            db.execute(contacts.update().values(connected=False))
-
-    # --- commands
-
-    def order(self, site: str, what: str, study: str = "") -> int:
-        """A command for a site; it is sent when the site is connected."""
-        with self._engine.begin() as db:
-            made = db.execute(commands.insert().values(site=site, what=what, study=study, at=_now(), state="waiting"))
-            number: int = made.inserted_primary_key[0]  # type: ignore[index]  # there is always one
-            return number
-
-    def orders(self) -> list[Waiting]:
-        """Commands that nobody has heard yet, oldest first."""
-        with self._engine.connect() as db:
-            rows = db.execute(sa.select(commands).where(commands.c.state == "waiting").order_by(commands.c.id))
-            return [Waiting(row.id, row.site, row.what, row.study) for row in rows]
-
-    def ordered(self, number: int, site: str, state: str) -> None:
-        """What became of a site's command; another site's word on it counts for nothing."""
-        with self._engine.begin() as db:
-            own = (commands.c.id == number) & (commands.c.site == site)
-            db.execute(commands.update().where(own).values(state=state))
-
-    def order_state(self, number: int) -> str:
-        """What became of a command: waiting, sent, obeyed or declined."""
-        with self._engine.connect() as db:
-            return str(db.execute(sa.select(commands.c.state).where(commands.c.id == number)).scalar_one())
-
-    # --- checkpoints
-
-    def keep(self, receipt: Receipt, signature: bytes, public_key: str) -> str:
-        """Keeps a site's signed statement. Returns what is wrong with it beside earlier ones, or nothing."""
-        with self._engine.begin() as db:
-            own = sa.select(checkpoints).where(checkpoints.c.site == receipt.site)
-            same = db.execute(own.where(checkpoints.c.lines == receipt.count)).all()
-            if any(row.hash == receipt.hash for row in same):
-                return ""
-            longest = db.execute(own.order_by(checkpoints.c.lines.desc()).limit(1)).first()
-            values = receipt.model_dump(exclude={"count"}) | {
-                "lines": receipt.count,
-                "signature": signature.hex(),
-                "public_key": public_key,
-            }
-            db.execute(checkpoints.insert().values(**values))
-        if same:
-            return f"line {receipt.count} of its record had another hash before"
-        if longest is not None and longest.lines > receipt.count:
-            return f"its record had {longest.lines} lines before and has {receipt.count} now"
-        return ""
-
-    def checkpoints(self) -> list[tuple[Receipt, bytes, str]]:
-        """Every signed statement with the hub's answer, the signature and the key: by site, shortest first."""
-        with self._engine.connect() as db:
-            rows = db.execute(sa.select(checkpoints).order_by(checkpoints.c.site, checkpoints.c.lines))
-            return [
-                (
-                    Receipt(site=r.site, count=r.lines, hash=r.hash, at=r.at, rounds=r.rounds, head=r.head),
-                    bytes.fromhex(r.signature),
-                    r.public_key,
-                )
-                for r in rows
-            ]
 
 
 _longest = (

@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from polyward_server.contacts import Contact, read_contacts
 from polyward_server.exchange import Presence
 from polyward_server.federation import Federation
 from polyward_server.flower.session import RunLost, Session
@@ -24,7 +25,7 @@ from polyward_server.ledger import Ledger
 from polyward_server.reconciliation import reconcile
 from polyward_server.records import State
 from polyward_server.registry import Registry
-from polyward_server.roster import Contact, Roster
+from polyward_server.roster import Roster
 from polyward_server.turn import AWAY, FULL, NO_ROOM, Turn, run_turn
 from polyward_shared.supervise import came_round, run_child
 
@@ -43,7 +44,7 @@ class Sites:
 
     def __init__(self, session: Session, ledger: Ledger) -> None:
         self._session = session
-        self._roster = Roster(ledger)
+        self._ledger, self._roster = ledger, Roster(ledger)
         self._registered: dict[str, tuple[str, int]] = {}  # the key that Flower knows, and its node
         self._seen: tuple[float, Mapping[str, Presence]] = (-PRESENCE_SECONDS, {})
 
@@ -78,7 +79,7 @@ class Sites:
         known = self._session.nodes()
         self._registered = {name: (key, node) for name, (key, node) in self._registered.items() if node in known}
         self._tell_flower()
-        contacts = self._roster.contacts()
+        contacts = read_contacts(self._ledger)
         return {
             name: Presence(state.online, state.last_activated or 0.0, progressed=_progressed(contacts.get(name)))
             for name, (_, node) in self._registered.items()

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from polyward_server import audit
 from polyward_server.ledger import Ledger
 from polyward_server.records import Event
-from polyward_server.tables import approvals, spans, studies
+from polyward_server.tables import approvals, rounds, spans, studies
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,7 @@ def keep_approvals(ledger: Ledger, site: str, told: Collection[str]) -> None:
     What changed is an event.
     """
     with ledger.engine.begin() as db:
+        audit.take_turn(db)  # so that no study is discarded, and no site put out, after the look
         given = set(db.execute(sa.select(approvals.c.study).where(approvals.c.site == site)).scalars())
         known = set(db.execute(sa.select(studies.c.digest).where(studies.c.digest.in_(told))).scalars())
         if given == known:
@@ -46,9 +47,17 @@ def keep_approvals(ledger: Ledger, site: str, told: Collection[str]) -> None:
 
 
 def keep_spans(ledger: Ledger, told: Mapping[tuple[str, int, str], Sequence[Span]]) -> None:
-    """By study, round and site: how the work went, in place of what was known of that."""
+    """By study, round and site: how the work went, in place of what was known of that.
+
+    Of a round that has not begun nothing is kept: no site fills the ledger with what nobody has asked for.
+    """
     with ledger.engine.begin() as db:
-        for (study, number, site), phases in told.items():
+        last = sa.select(rounds.c.study, sa.func.max(rounds.c.round)).group_by(rounds.c.study)
+        begun = db.execute(last.where(rounds.c.study.in_({study for study, _, _ in told})))
+        reached = {row[0]: row[1] for row in begun}
+        for (study, number, site), phases in sorted(told.items()):  # in one order everywhere: nobody waits in a ring
+            if number > reached.get(study, 0) + 1:
+                continue
             own = (spans.c.study == study) & (spans.c.round == number) & (spans.c.site == site)
             db.execute(sa.delete(spans).where(own))
             key = {"study": study, "round": number, "site": site}

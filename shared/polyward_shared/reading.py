@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from bisect import bisect_left
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -90,8 +91,14 @@ def _sentences(details: list[ErrorDetails], record: type[BaseModel]) -> list[str
         else:
             lines.setdefault(key, sentence)
     # a wrong entry makes its list too short as well: the entry is told
-    outer = {key for key in lines if key and any(other.startswith(f"{key}.") for other in lines)}
+    ordered = sorted(lines)  # of thousands of keys, too, each has those within it at hand
+    outer = {key for key in lines if key and _first_from(ordered, f"{key}.").startswith(f"{key}.")}
     return [f"{key}: {line}" if key else line for key, line in lines.items() if key not in outer]
+
+
+def _first_from(ordered: list[str], text: str) -> str:
+    """The first that is not before `text`, or nothing."""
+    return next(iter(ordered[(place := bisect_left(ordered, text)) : place + 1]), "")
 
 
 def _sentence(detail: ErrorDetails, record: type[BaseModel]) -> tuple[str, str]:

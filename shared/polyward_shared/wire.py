@@ -25,6 +25,7 @@ METRIC = re.compile(rf"[a-z][a-z0-9_]{{0,39}}/(val|test)/({'|'.join(Stage)})/[a-
 COUNT = re.compile(r"[a-z][a-z0-9_]{0,39}")
 KEPT: tuple[str, ...] = get_args(Kept)
 LONGEST_SCHEMA = 1 << 20
+MOST = 2**31  # of anything that is counted: what a column of whole numbers holds in every database
 Records = dict[str, ArrayRecord | MetricRecord | ConfigRecord]
 
 
@@ -264,7 +265,7 @@ def _digest(value: object) -> str:
 
 
 def _count(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**40:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < MOST:
         raise ValueError("expected a count")
     return value
 
@@ -282,8 +283,8 @@ def _truth(value: object) -> bool:
 
 
 def _text(value: object, longest: int) -> str:
-    if not isinstance(value, str) or len(value) > longest:
-        raise ValueError(f"expected a text of at most {longest} characters")
+    if not isinstance(value, str) or len(value) > longest or not value.isprintable():
+        raise ValueError(f"expected a text of at most {longest} characters in one line")
     return value
 
 

@@ -19,9 +19,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from polyward_client.site import Site
+from polyward_server.commands import order, order_state
+from polyward_server.contacts import read_contacts
 from polyward_server.control import service
 from polyward_server.reception import AUTHORITY, ENROLMENT
 from polyward_server.records import Member
+from polyward_server.statements import read_statements
 from polyward_server.told import read_spans
 from polyward_shared import pki
 from polyward_shared.checkpoints import Checkpoint
@@ -139,10 +142,10 @@ STATUSES = [
 def test_a_status_of_what_is_no_number_or_word_is_not_kept(hub: RealHub, bad: Site) -> None:
     sound = pb.Status(state=pb.IDLE, machine=pb.Machine(cpu=0.5, memory_used=2**64 - 1, disk_free=2**64 - 1))
     assert not ends(hub, bad, pb.FromNode(status=sound))
-    before = dict(hub.roster.contacts()["bad"].status)
+    before = dict(read_contacts(hub.ledger)["bad"].status)
     for status in STATUSES:
         assert ends(hub, bad, pb.FromNode(status=status)), status
-        assert dict(hub.roster.contacts()["bad"].status) in ({}, before), "a new connection has told of nothing yet"
+        assert dict(read_contacts(hub.ledger)["bad"].status) in ({}, before), "a new connection has told of nothing yet"
 
 
 def checkpoint(site: Site, **changes: object) -> pb.FromNode:
@@ -172,9 +175,9 @@ def test_checkpoints_that_are_signed_wrongly_or_hold_anything_else_are_not_kept(
         checkpoint(bad, at="2026\x1b[2J"),
     ):
         assert ends(hub, bad, forged), forged
-    assert [receipt for receipt, _, _ in hub.roster.checkpoints() if receipt.site == "bad"] == []
+    assert [receipt for receipt, _, _ in read_statements(hub.ledger) if receipt.site == "bad"] == []
     assert not ends(hub, bad, checkpoint(bad))
-    assert [receipt.count for receipt, _, _ in hub.roster.checkpoints() if receipt.site == "bad"] == [1]
+    assert [receipt.count for receipt, _, _ in read_statements(hub.ledger) if receipt.site == "bad"] == [1]
 
 
 def test_a_site_withdraws_itself_and_nobody_else(hub: RealHub, bad: Site) -> None:
@@ -223,10 +226,10 @@ def test_approvals_are_digests_and_of_known_studies(hub: RealHub, bad: Site) -> 
 
 
 def test_another_sites_commands_are_not_answered_for_it(hub: RealHub, bad: Site) -> None:
-    number = hub.roster.order("good", "cancel", DIGEST)
+    number = order(hub.ledger, "good", "cancel", DIGEST)
     own = pb.FromNode(answer=pb.Answer(id=number, obeyed=True))
     assert not ends(hub, bad, own, pb.FromNode(answer=pb.Answer(id=2**63 - 1)))
-    assert hub.roster.order_state(number) == "waiting"
+    assert order_state(hub.ledger, number) == "waiting"
     assert ends(hub, bad, pb.FromNode(answer=pb.Answer(id=2**64 - 1)))
 
 
@@ -367,6 +370,15 @@ def test_what_is_no_request_is_malformed(hub: RealHub) -> None:
             answer = client.post(f"{_public(hub)}{ENROLMENT}", content=body)
             assert (answer.status_code, answer.json()) == (400, {"refused": "malformed"}), body[:40]
         assert client.post(f"{_public(hub)}{ENROLMENT}", content=bytes(10 << 20)).status_code == 413
+
+
+def test_beside_a_request_stands_nothing_that_a_database_cannot_keep(hub: RealHub) -> None:
+    odd = pki.new_request("beside", pki.new_key()).decode() + "\0"
+    assert read_request(odd.encode())[0] == "beside", "the library reads past it"
+    token = hub.invite("beside").token
+    with httpx.Client(verify=_trust(hub)) as client:
+        answer = client.post(f"{_public(hub)}{ENROLMENT}", json={"token": token, "request": odd})
+    assert (answer.status_code, answer.json()) == (400, {"refused": "malformed"})
 
 
 def test_a_flood_of_guessed_tokens_finds_nothing_and_keeps_nobody_out(hub: RealHub, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 
 from polyward_deploy.processes import await_port
+from polyward_server.contacts import read_contacts
 from polyward_server.enrolment import invite
 from polyward_server.ledger import Ledger
 from polyward_server.roster import Roster
@@ -68,7 +69,7 @@ def _enrolment(folder: Path, scale: Scale, step: Step) -> Row:
                 command = module("polyward_client", "enrol", str(file), "--folder", str(folder / name), "--run")
                 node = start(command, folder / f"{name}.log")
                 try:
-                    there = partial(_is_connected, roster, name)
+                    there = partial(_is_connected, ledger, name)
                     seconds.append(wait_until(partial(_both, here, there), LIMIT, "the node online"))
                 finally:
                     end([node])
@@ -81,8 +82,8 @@ def _both(here: Callable[[], dict[int, bool]], connected: Callable[[], bool]) ->
     return connected() and any(here().values())
 
 
-def _is_connected(roster: Roster, name: str) -> bool:
-    contact = roster.contacts().get(name)
+def _is_connected(ledger: Ledger, name: str) -> bool:
+    contact = read_contacts(ledger).get(name)
     return contact is not None and contact.connected
 
 

@@ -14,6 +14,7 @@ from polyward_server.database import Where
 from polyward_server.ledger import Ledger
 from polyward_server.records import Event
 from polyward_server.tables import events, heads
+from polyward_shared.chain import GENESIS
 from polyward_shared.problems import Problem
 from tests.server.test_ledger import url_of
 
@@ -86,6 +87,19 @@ def test_whoever_gets_around_that_is_found_out(ledger: Ledger, changes: list[sa.
             db.execute(change)
     with pytest.raises(Problem, match=found):
         verified(ledger)
+
+
+def test_a_head_that_was_kept_elsewhere_tells_of_a_tail_that_was_cut_off(ledger: Ledger) -> None:
+    fourth, kept = ledger.noted()[3:5]
+    with ledger.engine.begin() as db:
+        assert [audit.place_of(db, head) for head in (GENESIS, fourth.hash, kept.hash)] == [0, 4, 5]
+        for guard in UNGUARDED[db.dialect.name]:
+            db.exec_driver_sql(guard)
+        db.execute(sa.delete(events).where(events.c.id == 5))
+        db.execute(heads.update().values(number=4, hash=fourth.hash))
+    assert verified(ledger) == (4, fourth.hash), "the chain itself is whole"
+    with ledger.engine.connect() as db, pytest.raises(Problem, match="cut off or rewritten"):
+        audit.place_of(db, kept.hash)
 
 
 def test_nothing_is_appended_without_a_head(ledger: Ledger) -> None:

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from polyward_server.cli.app import app
 from polyward_server.cli.studies import sentence
+from polyward_server.commands import orders
 from polyward_server.enrolment import Authority, sign_approved
 from polyward_server.hub import Hub
 from polyward_server.ledger import Ledger
@@ -120,7 +121,7 @@ def test_gains_need_figures_of_both_models(hub: Hub, study: Path) -> None:
     Ledger(hub.ledger).commit_round(digest, Round(1, "s" * 64, "e" * 64, 1.0), figures=rows)
     shown = polyward("gains", hub.folder, study)
     assert "+0.250" in shown
-    assert "federated better in 1 of 1" in shown
+    assert "federated better in 1 of 1, worse in 0;" in shown
 
 
 def asks(hub: Hub, folder: Path, site: str, *options: str) -> str:
@@ -188,8 +189,22 @@ def test_ending_at_once_asks_the_members_to_stop(hub: Hub, study: Path) -> None:
     [digest] = ledger.studies_in("queued")
     ledger.join(digest, Member("riverside", 10, {"mask": 10}, "{}", "", agrees=True))
     polyward("end", hub.folder, study, "--now")
-    assert [(w.site, w.what, w.study) for w in Roster(ledger).orders()] == [("riverside", "cancel", digest)]
+    assert [(w.site, w.what, w.study) for w in orders(ledger)] == [("riverside", "cancel", digest)]
     ledger.close()
+
+
+def test_the_record_is_compared_with_a_head_that_was_kept(hub: Hub, study: Path) -> None:
+    Ledger(hub.ledger).queue(read_study(study))
+    head = Ledger(hub.ledger).noted()[-1].hash
+    assert "is the one after event" in polyward("verify", hub.folder, "--head", head)
+    refused = CliRunner().invoke(app, ["verify", str(hub.folder), "--head", "0" * 63])
+    assert "is none that this chain ever had" in str(refused.exception)
+
+
+def test_a_record_that_is_not_there_is_no_fault_of_the_site(hub: Hub, tmp_path: Path) -> None:
+    absent = tmp_path / "sent.jsonl"
+    result = CliRunner().invoke(app, ["verify", str(hub.folder), "--site", "riverside", "--sent", str(absent)])
+    assert "sent.jsonl: is not there" in str(result.exception)
 
 
 def test_a_record_is_not_compared_with_the_updates_of_no_site(tmp_path: Path) -> None:

@@ -104,3 +104,15 @@ def test_serving_says_that_nobody_can_sign_in(hub: Hub, caplog: pytest.LogCaptur
         serve(hub, stop)
     assert "NOBODY CAN SIGN IN" in caplog.text
     assert f"polyward-hub user add {hub.folder}" in caplog.text
+
+
+def test_serving_with_a_provider_says_so_while_nobody_has_a_role(hub: Hub, caplog: pytest.LogCaptureFixture) -> None:
+    file = hub.folder / "hub.toml"
+    roles = '[oidc]\nissuer = "https://login.example"\nclient_id = "p"\n[oidc.roles]\n"the-staff" = "viewer"\n'
+    file.write_text(file.read_text() + roles)
+    stop = threading.Event()
+    stop.set()
+    with caplog.at_level("WARNING"):
+        serve(Hub(hub.folder), stop)
+    assert "NOBODY HAS A ROLE" in caplog.text
+    assert "'groups' is one of the-staff" in caplog.text

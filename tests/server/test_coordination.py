@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from polyward_server import coordination
+from polyward_server.commands import orders
 from polyward_server.ledger import Ledger
 from polyward_server.records import Event, Member, Round, State
-from polyward_server.roster import Roster
 from polyward_shared.problems import Problem
 from tests.support.toy_trainer import toy_study
 
@@ -73,10 +73,10 @@ def test_at_once_asks_the_members_to_end_their_work(ledger: Ledger) -> None:
     ledger.join(DIGEST, Member("north", 5, {"mask": 5}, "[]", "v1", True))
     ledger.set_state(DIGEST, State.RUNNING)
     coordination.pause(ledger, DIGEST, "ada")
-    assert Roster(ledger).orders() == []
+    assert orders(ledger) == []
     coordination.resume(ledger, DIGEST, "ada")
     coordination.stop(ledger, DIGEST, "ada", now=True)
-    assert [(order.site, order.what, order.study) for order in Roster(ledger).orders()] == [("north", "cancel", DIGEST)]
+    assert [(order.site, order.what, order.study) for order in orders(ledger)] == [("north", "cancel", DIGEST)]
 
 
 def test_an_extension_is_a_new_study_that_starts_with_the_last_encoder(ledger: Ledger) -> None:

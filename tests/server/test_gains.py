@@ -28,7 +28,7 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 def found(ledger: Ledger) -> dict[tuple[str, str], Gain]:
-    return {(each.site, each.task): each for each in gains(ledger, STUDY)}
+    return {(each.site, each.federated.task): each for each in gains(ledger, STUDY)}
 
 
 def test_the_latest_time_with_both_figures_counts(ledger: Ledger) -> None:

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from polyward_server import audit
 from polyward_server.backup import KEPT, write_backup
 from polyward_server.cli.app import app
+from polyward_server.commands import order
 from polyward_server.database import Where
 from polyward_server.hub import Hub, init
 from polyward_server.ledger import Ledger
@@ -59,7 +60,7 @@ def fill(hub: Hub) -> list[Round]:
     roster = Roster(ledger)
     roster.register("a-b", "PEM of a-b")
     for _ in range(3):
-        roster.order("a-b", "wake")
+        order(ledger, "a-b", "wake")
     with ledger.engine.begin() as db:
         db.execute(users.insert().values(name="ada", role="admin", made=""))
         db.execute(sessions.insert().values(id="s" * 64, user="ada", token="", began=0.0, seen=0.0))
@@ -146,7 +147,7 @@ def test_a_hub_moves_to_a_database_server_and_back(tmp_path: Path, postgres: Ser
     assert isinstance(moved.ledger, sa.URL)
     assert moved.ledger.password == "s3cret"  # noqa: S105
     ledger = Ledger(moved.ledger)
-    assert Roster(ledger).order("a-b", "wake") == 4, "numbers go on where they were"
+    assert order(ledger, "a-b", "wake") == 4, "numbers go on where they were"
     ledger.close()
     with pytest.raises(Problem, match="holds a ledger already"):
         restored(tmp_path / "one", tmp_path / "twice", database=url)

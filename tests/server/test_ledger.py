@@ -299,6 +299,10 @@ def test_where_the_ledger_is(tmp_path: Path) -> None:
     assert located("postgresql://ada@db/l", password) == sa.make_url("postgresql://ada:s3cret@db/l")
     with pytest.raises(Problem, match=r"hub\.toml: database: found 'postgresql://ada@db:port/l'"):
         located("postgresql://ada@db:port/l", password)
+    for address in ("postgresql://ada@db/l?password=hunter2", "postgresql://ada:hunter2@db/l"):
+        with pytest.raises(Problem, match="holds a password") as caught:
+            located(address, password)
+        assert "hunter2" not in str(caught.value)
 
 
 COMES_AND_GOES = """

@@ -18,11 +18,13 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from polyward_server import audit
+from polyward_server.contacts import Contact, read_contacts
 from polyward_server.database import FIRST, HEAD, Where, begun, connected, create, mark
 from polyward_server.ledger import Ledger
 from polyward_server.migration import SCRIPTS, migrate, upgrade
 from polyward_server.records import Contribution, Event, Member, Pair, Round
-from polyward_server.roster import Contact, Roster
+from polyward_server.roster import Roster
+from polyward_server.statements import read_statements
 from polyward_server.tables import tables
 from polyward_shared.messages import Metric, Stage
 from polyward_shared.problems import Problem
@@ -68,8 +70,8 @@ def test_everything_that_an_earlier_ledger_held_is_read_again(old: Path) -> None
     assert ledger.kept(DIGEST) == {("a", "mask"): "federated"}
     roster = Roster(ledger)
     assert roster.keys() == {"a": "PEM of a"}
-    assert roster.contacts() == {"a": Contact("a", True, 1.5, None, "v1", {"x": 1})}
-    [(receipt, signature, _)] = roster.checkpoints()
+    assert read_contacts(ledger) == {"a": Contact("a", True, 1.5, None, "v1", {"x": 1})}
+    [(receipt, signature, _)] = read_statements(ledger)
     assert (receipt.count, receipt.rounds, signature) == (3, 2, b"\x01\x02")
     told = [each.event for each in ledger.noted()]
     assert told[0] == Event(DIGEST, 0, "a", "joined", "it said \u201chi\u201d")

@@ -12,13 +12,12 @@ import sqlalchemy as sa
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from polyward_server.contacts import Contact, keep_contacts, read_contacts
 from polyward_server.database import Where
-from polyward_server.history import check_checkpoints
 from polyward_server.ledger import Ledger
-from polyward_server.roster import Contact, Roster, hashed
+from polyward_server.roster import Roster, hashed
 from polyward_server.tables import certificates, invitations, sites
 from polyward_shared import pki
-from polyward_shared.checkpoints import Receipt
 from polyward_shared.problems import Problem
 
 AUTHORITY_KEY, AUTHORITY = pki.new_authority("test authority")
@@ -115,51 +114,13 @@ def test_a_site_that_is_put_out_while_it_is_given_a_certificate_is_out(ledger: L
             assert db.execute(sa.select(invitations.c.token).where(open_one)).all() == []
 
 
-def test_sites_are_told_in_the_order_of_their_bytes(roster: Roster) -> None:
+def test_sites_are_told_in_the_order_of_their_bytes(ledger: Ledger, roster: Roster) -> None:
     names = ["B", "a", "a-b", "a0", "ab"]
     for name in reversed(names):
         roster.register(name, f"key of {name}")
-        roster.heard(Contact(name, True, 1.5))
+        keep_contacts(ledger, Contact(name, True, 1.5))
     assert list(roster.keys()) == names
-    assert list(roster.contacts()) == names
-
-
-def test_the_last_word_of_a_site_is_what_is_known(roster: Roster) -> None:
-    roster.heard(Contact("north", True, 1.5))
-    later = Contact("north", True, 2.25, 2.125, "v1", {"work": {"done": 3}})
-    roster.heard(later)
-    assert roster.contacts() == {"north": later}
-    roster.all_gone()
-    assert not roster.contacts()["north"].connected
-
-
-def test_orders_are_numbered_and_answered_by_their_site_alone(roster: Roster) -> None:
-    first, second = roster.order("north", "wake"), roster.order("south", "cancel", "study")
-    assert [(each.id, each.site, each.what, each.study) for each in roster.orders()] == [
-        (first, "north", "wake", ""),
-        (second, "south", "cancel", "study"),
-    ]
-    roster.ordered(second, "north", "obeyed")
-    assert roster.order_state(second) == "waiting"
-    roster.ordered(second, "south", "obeyed")
-    assert (roster.order_state(second), [each.id for each in roster.orders()]) == ("obeyed", [first])
-
-
-def test_what_sites_signed_is_kept_beside_what_contradicts_it(ledger: Ledger, roster: Roster) -> None:
-    def receipt(count: int, digit: str) -> Receipt:
-        return Receipt(
-            site="north", count=count, hash=digit * 64, at="2026-01-01T00:00:00+00:00", rounds=2**40, head=""
-        )
-
-    long = receipt(2**40, "a")
-    assert roster.keep(long, b"\x01\xff", "key") == ""
-    assert roster.keep(long, b"\x01\xff", "key") == ""
-    assert "had another hash before" in roster.keep(receipt(2**40, "b"), b"", "key")
-    assert f"had {2**40} lines before and has 3 now" in roster.keep(receipt(3, "c"), b"", "key")
-    assert [each.count for each, _, _ in roster.checkpoints()] == [3, 2**40, 2**40]
-    assert (long, b"\x01\xff", "key") in roster.checkpoints()
-    with pytest.raises(Problem, match="stands beside what is no key"):
-        check_checkpoints(ledger, roster)
+    assert list(read_contacts(ledger)) == names
 
 
 def test_nothing_is_told_of_what_did_not_happen(ledger: Ledger, roster: Roster) -> None:

@@ -279,10 +279,14 @@ def with_schema(report: Report, schema: Schema) -> Report:
     return replace(report, schema=schema.to_json(), first=schema.group_digests(first_state(schema)))
 
 
-LIES_AT_JOINING: list[Callable[[Report], Report]] = [
+NO_SCHEMAS: list[Callable[[Report], Report]] = [
+    lambda r: replace(r, schema=""),
     lambda r: replace(r, schema="nonsense"),
     lambda r: replace(r, schema="[" * 100_000),
     lambda r: replace(r, schema='[["encoder.w",[Infinity]]]'),
+    lambda r: with_schema(r, Schema((ENCODER_ARRAYS[0], BRANCH, ENCODER_ARRAYS[1]))),
+]
+LIES_AT_JOINING: list[Callable[[Report], Report]] = [
     lambda r: replace(r, schema="[]", first={}),
     lambda r: replace(r, first={}),
     lambda r: replace(r, first={"encoder": ""}),
@@ -290,7 +294,6 @@ LIES_AT_JOINING: list[Callable[[Report], Report]] = [
     lambda r: replace(r, first={**r.first, "branches.mask": "f" * 64}),
     lambda r: with_schema(r, Schema(ENCODER_ARRAYS[:1])),
     lambda r: with_schema(r, Schema((*ENCODER_ARRAYS, BRANCH))),
-    lambda r: with_schema(r, Schema((ENCODER_ARRAYS[0], BRANCH, ENCODER_ARRAYS[1]))),
     lambda r: with_schema(r, Schema((*ENCODER_ARRAYS, ArraySpec("optimiser.state", (2,))))),
 ]
 
@@ -303,6 +306,16 @@ def test_sites_that_build_another_encoder_are_named_and_left_out(tmp_path: Path)
         assert {site for _, site, _ in toy.seen("differs")} == set(liars)
         assert toy.credited() == {1: ["m", "n"]}
         np.testing.assert_allclose(toy.group("encoder", 0), first_state(ENCODER))
+
+
+def test_what_cannot_be_read_as_a_schema_is_kept_nowhere(tmp_path: Path) -> None:
+    """Whoever shows the members of a study reads their schemas."""
+    liars = {f"{'az'[place % 2]}{place}": only(Kind.JOIN, lie) for place, lie in enumerate(NO_SCHEMAS)}
+    toys = {**dict.fromkeys(liars, TOYS["a"]), "m": TOYS["a"], "n": TOYS["b"]}
+    with ToyFederation(tmp_path, toy_study(rounds=1), toys, lies=liars) as toy:
+        assert toy.run()
+        assert {site for _, site, code in toy.seen("misfit") if code == Code.MALFORMED_ORDER} == set(liars)
+        assert toy.ledger.members(toy.digest).keys() == {"m", "n"}
 
 
 def test_a_branch_that_is_no_task_of_the_study_is_not_taken_in(tmp_path: Path) -> None:

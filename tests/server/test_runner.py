@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from polyward_server.contacts import Contact, keep_contacts
 from polyward_server.exchange import Patience
-from polyward_server.roster import Contact
 from polyward_server.runner import PRESENCE_SECONDS, Sites, session_of
 from polyward_shared import pki
 from tests.support.real_hub import real_hub
@@ -20,8 +20,8 @@ def test_flower_knows_the_sites_that_may_take_part_and_their_progress_counts(tmp
         assert set(sites.nodes()) == {"north", "south"}
         assert sites.presence()["north"].progressed is None
         now = time.time()
-        hub.roster.heard(Contact("north", True, now, progressed=now - 2, software="polyward 1"))
-        hub.roster.heard(Contact("south", False, now, progressed=now - 2, software="polyward 1"))
+        keep_contacts(hub.ledger, Contact("north", True, now, progressed=now - 2, software="polyward 1"))
+        keep_contacts(hub.ledger, Contact("south", False, now, progressed=now - 2, software="polyward 1"))
         time.sleep(PRESENCE_SECONDS)
         here = sites.presence()
         assert here["north"].progressed == now - 2

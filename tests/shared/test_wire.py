@@ -111,7 +111,7 @@ def test_an_unknown_type_is_refused(kind: str) -> None:
     assert caught.value.code is Code.UNKNOWN_MESSAGE
 
 
-COUNTS: list[Any] = [-1, 2**40, 10**30, True, 1.0, "1", [1], float("nan"), b"1"]
+COUNTS: list[Any] = [-1, 2**31, 10**30, True, 1.0, "1", [1], float("nan"), b"1"]
 TEXTS: list[Any] = ["A" * 64, "a" * 63, "a" * 65, "a" * 64 + "\n", "../../etc", 3, True, b"a" * 64]
 PAYLOADS = [
     array("uint8", (2,), "numpy.ndarray", b"\x00\x01"),
@@ -160,6 +160,7 @@ REPORTS: list[tuple[str, Spoil]] = [
     *[(f"seconds {v!r:.20}", entry("report", "seconds", v)) for v in (float("nan"), float("inf"), True, "1", 10**400)],
     ("long schema", entry("report", "schema", "x" * (1 << 21))),
     ("long software", entry("report", "software", "x" * 201)),
+    *[(f"{key} {value!r}", entry("report", key, value)) for key in ("schema", "software") for value in ("\0", "a\nb")],
     *[(f"steps {value!r:.20}", entry("report", "steps", value)) for value in COUNTS],
     ("no steps", entry("report", "steps", None)),
     *[(f"kept {v!r:.20}", entry("kept", "mask", v)) for v in ("", "Alone", "alone ", "kept", "patient 17", 3, True)],

@@ -12,6 +12,7 @@ from pathlib import Path
 from polyward_client.enrolment import enrol, prepare
 from polyward_client.gate.control import ControlLink
 from polyward_client.site import Site
+from polyward_server.contacts import read_contacts
 from polyward_server.enrolment import invite
 from polyward_server.hub import free_port, init
 from polyward_server.ledger import Ledger
@@ -81,7 +82,7 @@ class RealHub:
             link.close()
 
     def is_here(self, name: str) -> bool:
-        contact = self.roster.contacts().get(name)
+        contact = read_contacts(self.ledger).get(name)
         return contact is not None and contact.connected
 
 

@@ -13,13 +13,15 @@ from pathlib import Path
 import numpy as np
 
 from polyward_server import coordination
+from polyward_server.contacts import Contact, keep_contacts
 from polyward_server.hub import Hub, init
 from polyward_server.ledger import Ledger
 from polyward_server.records import Contribution, Event, Member, Pair, Round, Signals, State
-from polyward_server.roster import Contact, Roster
+from polyward_server.roster import Roster
 from polyward_server.tables import approvals, spans
 from polyward_shared import pki
 from polyward_shared.messages import Metric, Stage
+from polyward_shared.problems import Code
 from polyward_shared.schema import Schema
 from polyward_shared.study import Study
 from tests.support.hub import free_port
@@ -111,7 +113,7 @@ def _site(ledger: Ledger, roster: Roster, digest: str, name: str, samples: int) 
         },
         "refusals": {},
     }
-    roster.heard(Contact(name, name != "uppsala", time.time(), time.time(), software, status))
+    keep_contacts(ledger, Contact(name, name != "uppsala", time.time(), time.time(), software, status))
 
 
 def one_round(ledger: Ledger, digest: str, number: int, sites: dict[str, int], draw: np.random.Generator) -> None:
@@ -144,7 +146,7 @@ def one_round(ledger: Ledger, digest: str, number: int, sites: dict[str, int], d
         if one < other
     ]
     if number == 4:
-        ledger.note(Event(digest, number, "leiden", "refused", "policy.window"))
+        ledger.note(Event(digest, number, "leiden", "refused", Code.POLICY))
     if number == 7:
         ledger.note(Event(digest, number, "uppsala", "outlier", "its update is 5.1 times as long as the middle one"))
     signals = Signals(0.9 / number, 1.5 * math.log1p(number), 0.35, 0.5, float(len(names)) * 0.8)

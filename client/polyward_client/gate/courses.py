@@ -18,7 +18,7 @@ RECENT = 8  # rounds that are told again on a new connection; more than end betw
 MOST_SPANS = 32  # of one round; the newest are kept
 OLDEST = 6 * 86400.0  # seconds; the hub takes a week
 MOST = 2**32 - 1  # of a number on this plane; orders and trainers may say more
-PHASES = {"loading": pb.LOADING, "checking": pb.CHECKING, "tune": pb.TUNING, "final": pb.TUNING}
+PHASES = {"loading": pb.LOADING, "checking": pb.CHECKING, "tune": pb.TUNING, "final": pb.TUNING, "beside": pb.BESIDE}
 
 
 @dataclass

@@ -22,6 +22,7 @@ from polyward_shared.tasks import METRICS
 PHASES = frozenset(
     ("loading", "join", "branches", "encoder", "together", "final", *(f"measuring ({stage})" for stage in Stage))
 )
+BESIDE = ("alone: ", "ditto: ")
 MOST = 2**40  # of anything that is counted: the wire carries no more
 PRECISION_MEAN = 1e-3  # how far the mean of a precision may lie from 1; float32 rounds by 1e-7
 
@@ -125,5 +126,8 @@ def check_kept(approval: Approval, kind: Kind, kept: Mapping[str, Kept]) -> dict
 
 
 def check_progress(progress: Progress) -> Progress:
-    """The progress as it may be shown: one of the known phases, and of any other that the trainer is working."""
-    return progress if progress.phase in PHASES else progress.model_copy(update={"phase": "working"})
+    """The progress as it may be shown: one of the known phases, that a model is trained beside, or else `working`."""
+    if progress.phase in PHASES:
+        return progress
+    beside = progress.phase.startswith(BESIDE)
+    return progress.model_copy(update={"phase": "beside" if beside else "working"})

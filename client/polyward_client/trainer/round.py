@@ -141,6 +141,7 @@ def train_phase(
     freeze(model, moving=set(optimisers))
     scaler = torch.amp.GradScaler(run.device.type, enabled=run.device.type == "cuda" and run.precision == "float16")
     epoch_of, steps = _epochs(data, run, phase), 0
+    run.watch(Progress(phase=phase.name, epochs=phase.epochs))  # the first epoch belongs to this phase already
     for epoch in range(1, phase.epochs + 1):
         seed = seed_for(run.study.seed, "batches", run.site, run.round, phase.name, epoch)
         dice = Dice(np.random.default_rng(seed), torch.Generator(run.device).manual_seed(seed))

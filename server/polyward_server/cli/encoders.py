@@ -58,7 +58,7 @@ def encoders_command(
             " ".join(row.tags),
             " ".join(row.releases),
             "[yellow]removed[/]" if row.size is None else decimal(row.size),
-            f"{row.at:%y-%m-%d %H:%M}",
+            f"{row.at:%Y-%m-%d %H:%M}",
         )
     out.print(table)
     if len(shown) < len(found.rows):
@@ -183,7 +183,8 @@ def _figures(figures: Iterable[Measured]) -> Table:
 
 
 def _distances(what: str, distances: Sequence[Distance], whole: Distance | None = None) -> Table:
-    table = Table(what, pad_edge=False)
+    table = Table(pad_edge=False)
+    table.add_column(what, overflow="fold")
     for heading in ("values", "relative", "cosine", "greatest"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("share of the change", no_wrap=True)

@@ -6,9 +6,11 @@ import logging
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from polyward_server.cli.app import HUB, HubArgument, app
+from polyward_server.contacts import read_contacts
 from polyward_server.hub import Hub, bind_address, init, serve
 from polyward_server.ledger import Ledger
 from polyward_server.records import State
@@ -48,12 +50,13 @@ def init_command(
     out.print(f"[green]made[/] {made.folder}")
     if not gateway and bind_address(host) == host:
         out.print(f"[yellow]{host} is this machine alone[/]: sites elsewhere need another --host, or a --gateway")
-    out.print(f"then: polyward-hub serve {hub}, and for every site: polyward-hub invite {hub} SITE")
+    out.print(f"then: polyward-hub serve {hub}, for yourself: polyward-hub user add {hub} NAME --role admin")
+    out.print(f"and for every site: polyward-hub invite {hub} SITE")
 
 
 @app.command("serve", rich_help_panel=HUB)
 def serve_command(hub: HubArgument) -> None:
-    """Run the hub until stopped: Flower's SuperLink behind our door, and the studies in the queue."""
+    """Run the hub until stopped: the way to the sites, the studies in the queue, and the dashboard."""
     logging.getLogger().setLevel(logging.INFO)
     place = Hub(hub)
     serve(place, stop_on_signals())
@@ -75,9 +78,9 @@ def status(hub: HubArgument) -> None:
     ledger = Ledger(place.ledger)
     out.print(f"[bold]{place.file.name}[/] {f'serving (process {pid})' if pid else 'not serving'}")
     roster = Roster(ledger)
-    contacts = roster.contacts()
+    contacts = read_contacts(ledger)
     for name, public in roster.keys().items():
-        here = name in contacts and contacts[name].connected
+        here = pid and name in contacts and contacts[name].connected
         out.print(f"site {name}: {'here' if here else 'away'}, key {pki.fingerprint(public)}")
     table = Table("study", "state", "rounds", "sites", "encoder")
     for digest in ledger.studies_in(*State):
@@ -85,7 +88,7 @@ def status(hub: HubArgument) -> None:
         state, reason = ledger.study_state(digest)
         table.add_row(
             f"{study.id} {digest[:8]}",
-            f"{state}: {reason}" if reason else state,
+            escape(f"{state}: {reason}" if reason else state),
             f"{last.number if last else 0}/{study.rounds}",
             str(len(ledger.members(digest))),
             last.encoder[:16] if last else "",

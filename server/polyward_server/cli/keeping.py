@@ -77,6 +77,7 @@ def restore(
     when = manifest.at.replace("T", " ")[:16]
     out.print(f"[green]{place.file.name}[/] is in {folder} as it was on {when} UTC", soft_wrap=True)
     talk.print(f"stop the old one before: polyward-hub serve {folder}", soft_wrap=True)
+    talk.print("a site that went further than this backup refuses its rounds until it approves the study again")
 
 
 @app.command(rich_help_panel=KEEPING)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from polyward_server import coordination
@@ -27,7 +28,7 @@ Now = Annotated[bool, typer.Option("--now", help="leave the round, and ask the s
 def draft(hub: HubArgument, study: StudyArgument) -> None:
     """Keep a study for sites to approve; it runs once it is queued with `run`."""
     digest = coordination.draft(Ledger(Hub(hub).ledger), read_study(study), ACTOR)
-    out.print(f"draft, digest {digest}")
+    out.print(f"draft, digest {digest}", soft_wrap=True)
 
 
 @app.command(rich_help_panel=STUDIES)
@@ -59,7 +60,7 @@ def queue(
     for turn, digest in enumerate(ledger.in_line(), start=1):
         wanted, last = ledger.study(digest), ledger.last_round(digest)
         state, reason = ledger.study_state(digest)
-        told = f"{state}: {reason}" if reason else state
+        told = escape(f"{state}: {reason}" if reason else state)
         table.add_row(str(turn), f"{wanted.id} {digest[:8]}", told, f"{last.number if last else 0}/{wanted.rounds}")
     out.print(table if table.row_count else "nothing waits")
 
@@ -106,7 +107,7 @@ def extend(
         raise Problem(str(target), "is there already", remedy="choose another --output")
     write_whole(target, written(longer).encode(), mode=0o644)
     coordination.draft(ledger, longer, ACTOR, extends=digest)
-    out.print(f"{target}: study {longer.id}, a draft, digest {longer.digest()}")
+    out.print(f"{target}: study {longer.id}, a draft, digest {longer.digest()}", soft_wrap=True)
     talk.print(
         "What sites approve binds the number of rounds, so this is a new study: it begins with the encoder that "
         f"{ledger.study(digest).id} has now, and with new branches. Sites approve it (polyward-node approve), then it "

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from polyward_server import admission
 from polyward_server.cli.app import SITES, HubArgument, app
+from polyward_server.contacts import read_contacts
 from polyward_server.hub import Hub
 from polyward_server.ledger import Ledger
 from polyward_server.roster import Roster
@@ -56,9 +57,10 @@ def invite_command(
 @app.command("sites", rich_help_panel=SITES)
 def sites_command(hub: HubArgument) -> None:
     """Show every site: what it does, its certificate, its last contact and its software."""
-    roster = _roster(Hub(hub))
+    ledger = Ledger(Hub(hub).ledger)
+    roster = Roster(ledger)
     table = Table("site", "state", "work", "certificate", "last contact", "software")
-    contacts, keys = roster.contacts(), roster.keys()
+    contacts, keys = read_contacts(ledger), roster.keys()
     for asked in roster.waiting(approved=False):
         table.add_row(asked.site, "[yellow]asks to join[/]", "", "", "", "")
     for name in keys:
@@ -128,4 +130,5 @@ def _ago(at: float) -> str:
 def _work(work: dict[str, object]) -> str:
     if not work.get("study"):
         return ""
-    return f"round {work['round']}: {work['phase']} {work['done']}/{work['of']}"
+    course = f" {work['done']}/{work['of']}" if work["of"] else ""  # where it is known how much there is to do
+    return f"round {work['round']}: {work['phase']}{course}"

@@ -34,7 +34,7 @@ def run_command(
     if not Roster(ledger).keys():
         raise Problem(str(hub), "no site has joined", remedy=f"polyward-hub invite {hub} SITE")
     digest = coordination.enqueue(ledger, wanted, ACTOR)
-    talk.print(f"study {wanted.id}  digest {digest}")
+    talk.print(f"study {wanted.id}  digest {digest}", soft_wrap=True)
     if holder(place.lock) is None:
         talk.print(f"[yellow]the hub is not running[/]; the study waits: polyward-hub serve {hub}")
     if follow and not _follow(ledger, digest, wanted.rounds):
@@ -53,8 +53,11 @@ def gains_command(hub: HubArgument, study: NamedStudy) -> None:
             remedy="wait for a measured round; personal.alone must be true, and the splits large enough",
         )
     out.print(gain_table(rows))
-    better = sum(row.gain > 0 for row in rows)
-    out.print(f"federated better in {better} of {len(rows)}; one study, one seed: other patients may say otherwise")
+    better, worse = (sum(sign * row.gain > 0 for row in rows) for sign in (1, -1))
+    told = f"federated better in {better} of {len(rows)}, worse in {worse}"
+    out.print(f"{told}; one study, one seed: other patients may say otherwise", soft_wrap=True)
+    if any(row.kept for row in rows):
+        out.print("kept: the better one on the site's validation cases, which need not be the better one here")
 
 
 def _follow(ledger: Ledger, digest: str, rounds: int) -> bool:
@@ -79,7 +82,7 @@ def _follow(ledger: Ledger, digest: str, rounds: int) -> bool:
             if state in ENDED or state == State.PAUSED:
                 break
             time.sleep(0.2)
-    talk.print(f"{state} {reason}".strip())
+    talk.print(f"{state} {reason}".strip(), markup=False)
     return state == "finished"
 
 

@@ -7,6 +7,7 @@ import sys
 import threading
 from pathlib import Path
 
+from polyward_server.contacts import nobody_is_here
 from polyward_server.control.listening import listen
 from polyward_server.control.service import Service
 from polyward_server.enrolment import Authority, sign_approved
@@ -25,7 +26,7 @@ def run_control(hub: Hub, stop: threading.Event) -> None:
     """Serves gates, signs approved requests and passes commands on, until `stop` is set."""
     ledger = Ledger(hub.ledger)
     roster, authority = Roster(ledger), Authority(hub)
-    roster.all_gone()
+    nobody_is_here(ledger)
     service = Service(hub, ledger, roster, authority)
     server = listen(service, hub)
     try:

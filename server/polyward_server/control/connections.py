@@ -11,8 +11,8 @@ import threading
 import time
 from typing import Any
 
+from polyward_server.contacts import Contact, keep_contacts
 from polyward_server.ledger import Ledger
-from polyward_server.roster import Contact, Roster
 from polyward_server.told import Span, keep_spans
 from polyward_shared.protos import control_pb2 as pb
 
@@ -27,6 +27,7 @@ class Connection:
         self.serial = serial
         self.mail: queue.Queue[pb.FromHub | None] = queue.Queue()  # None ends the connection
         self.contact = Contact(site, True, time.time())
+        self.heard = time.monotonic()  # when it last spoke, whatever is done to the clock
         self.approved: frozenset[str] | None = None  # studies, as it said; None until it has
         self.kept: frozenset[str] | None = None  # those of them that are in the ledger
         self.written = 0.0
@@ -35,9 +36,8 @@ class Connection:
 class Connections:
     """All of them, one for each site. For any thread."""
 
-    def __init__(self, ledger: Ledger, roster: Roster) -> None:
+    def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._roster = roster
         self._lock = threading.Lock()
         self._here: dict[str, Connection] = {}
         self._contacts: dict[str, Contact] = {}  # not written yet
@@ -67,7 +67,7 @@ class Connections:
 
     def update(self, connection: Connection, **changes: Any) -> None:
         """Something was heard. What is new is written at the clerk's next look, the same again once a second."""
-        before = connection.contact
+        before, connection.heard = connection.contact, time.monotonic()
         values = {"software": before.software, "status": before.status, "progressed": before.progressed, **changes}
         connection.contact = Contact(connection.site, True, time.time(), **values)
         same = (before.status, before.software) == (connection.contact.status, connection.contact.software)
@@ -89,6 +89,6 @@ class Connections:
             contacts, self._contacts = self._contacts, {}
             spans, self._spans = self._spans, {}
         if contacts:
-            self._roster.heard(*contacts.values())
+            keep_contacts(self._ledger, *contacts.values())
         if spans:
             keep_spans(self._ledger, spans)

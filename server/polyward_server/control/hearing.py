@@ -6,6 +6,7 @@ import logging
 import re
 import time
 
+from polyward_server.commands import ordered
 from polyward_server.control.connections import Connection, Connections
 from polyward_server.control.head import Head
 from polyward_server.control.said import approvals_record, progressed, status_record, timings_record
@@ -13,6 +14,7 @@ from polyward_server.hub import Hub
 from polyward_server.ledger import Ledger
 from polyward_server.records import Event, State
 from polyward_server.roster import Roster
+from polyward_server.statements import keep_statement
 from polyward_shared.checkpoints import Checkpoint, Receipt
 from polyward_shared.pki import is_signed, public_from_pem, read_key, signed
 from polyward_shared.protos import PROTOCOL
@@ -62,7 +64,7 @@ class Hearing:
                 if message.answer.id > LARGEST_NUMBER:
                     return False
                 state = "obeyed" if message.answer.obeyed else "declined"
-                self._roster.ordered(message.answer.id, connection.site, state)
+                ordered(self._ledger, message.answer.id, connection.site, state)
                 return True
         return False
 
@@ -105,7 +107,7 @@ class Hearing:
             return False
         rounds, head = self._head.now()
         receipt = Receipt(**checkpoint.model_dump(), rounds=rounds, head=head)
-        wrong = self._roster.keep(receipt, said.signature, issued.public_key)
+        wrong = keep_statement(self._ledger, receipt, said.signature, issued.public_key)
         if wrong:
             log.error("the record of %s was rewritten: %s", connection.site, wrong)
             self._ledger.note(Event("", 0, connection.site, "rewritten", wrong))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import threading
 import time
@@ -12,6 +13,7 @@ from datetime import UTC, datetime
 import grpc
 from cryptography import x509
 
+from polyward_server.commands import ordered, orders
 from polyward_server.control.connections import Connection, Connections
 from polyward_server.control.hearing import Hearing
 from polyward_server.enrolment import Authority
@@ -32,6 +34,7 @@ from polyward_shared.protos import control_pb2 as pb
 log = logging.getLogger(__name__)
 
 LONGEST_SILENCE = 30.0  # seconds without a message; gates speak every few seconds
+APPROVALS_SECONDS = 3.0  # between changes of one site's that are kept: each is an event for ever
 MESSAGES_AT_ONCE, MESSAGES_A_SECOND = 500, 20.0  # gates say a few a second; all others a flood
 
 
@@ -42,7 +45,8 @@ class Service:
         self._ledger = ledger
         self._roster = roster
         self._authority = authority
-        self._connections = Connections(ledger, roster)
+        self._connections = Connections(ledger)
+        self._approvals_kept: dict[str, float] = {}  # when, by site; monotonic seconds
         self.hearing = Hearing(hub, ledger, roster, self._connections)
 
     # --- what gRPC calls
@@ -58,7 +62,7 @@ class Service:
                 try:
                     message = connection.mail.get(timeout=1.0)
                 except queue.Empty:
-                    if time.time() - connection.contact.at > LONGEST_SILENCE:
+                    if time.monotonic() - connection.heard > LONGEST_SILENCE:
                         return
                     continue
                 if message is None:
@@ -97,22 +101,25 @@ class Service:
         here = self._connections.here()
         if not here:
             return
-        known = frozenset(self._ledger.studies_in(*State))
-        for site, connection in here.items():
-            if connection.approved is not None and (told := connection.approved & known) != connection.kept:
-                keep_approvals(self._ledger, site, told)
-                connection.kept = told
         good = self._roster.keys()
-        for site, connection in here.items():
+        for site, connection in list(here.items()):
             issued = self._roster.certificate(connection.serial)
             if site not in good or issued is None or issued.revoked:
                 connection.mail.put(None)
-        for waiting in self._roster.orders():
+                del here[site]  # its word counts no more
+        known = frozenset(self._ledger.studies_in(*State))
+        for site, connection in here.items():
+            if connection.approved is None or (told := connection.approved & known) == connection.kept:
+                continue
+            if time.monotonic() - self._approvals_kept.get(site, -math.inf) >= APPROVALS_SECONDS:
+                keep_approvals(self._ledger, site, told)
+                connection.kept, self._approvals_kept[site] = told, time.monotonic()
+        for waiting in orders(self._ledger):
             if (there := here.get(waiting.site)) is not None:
                 order = {"wake": pb.WAKE, "cancel": pb.CANCEL}[waiting.what]
                 command = pb.Command(id=waiting.id, order=order, study=waiting.study)
                 there.mail.put(pb.FromHub(command=command))
-                self._roster.ordered(waiting.id, waiting.site, "sent")
+                ordered(self._ledger, waiting.id, waiting.site, "sent")
 
     # --- inside
 

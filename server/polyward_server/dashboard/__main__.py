@@ -13,6 +13,7 @@ from pathlib import Path
 import uvicorn
 
 from polyward_server.dashboard.app import create_app
+from polyward_server.dashboard.connections import MOST, Patient
 from polyward_server.dashboard.desk import Desk
 from polyward_server.hub import Hub
 from polyward_shared import pki
@@ -20,7 +21,6 @@ from polyward_shared.supervise import run_child
 
 log = logging.getLogger(__name__)
 
-MOST_CONNECTIONS = 500
 LOOK_SECONDS = 0.2
 
 
@@ -37,6 +37,7 @@ def run_dashboard(hub: Hub, stop: threading.Event) -> None:
     config = uvicorn.Config(
         app,
         loop="asyncio",
+        http=Patient,
         host=hub.file.dashboard_host,
         port=hub.file.dashboard_port,
         ssl_context_factory=lambda config, default: context,
@@ -45,7 +46,7 @@ def run_dashboard(hub: Hub, stop: threading.Event) -> None:
         ws="none",
         proxy_headers=False,  # whose address it is decides how often it may try a password
         server_header=False,
-        limit_concurrency=MOST_CONNECTIONS,
+        limit_concurrency=MOST,
         timeout_graceful_shutdown=3,
     )
     server = uvicorn.Server(config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -57,6 +58,7 @@ def create_app(desk: Desk) -> FastAPI:
     )
     app.state.desk, app.state.live = desk, Live(desk)
     app.state.closing = threading.Event()  # set when the process is to end
+    app.state.streams = Counter()  # that are open, by person
     app.state.passwords = CapacityLimiter(signing_in.AT_ONCE)
     people = (signing_in.router, accounts.pages, accounts.router)
     for each in (

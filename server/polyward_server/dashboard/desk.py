@@ -38,7 +38,7 @@ class Desk:
             ledger,
             roster,
             Registry(hub.registry),
-            Verifier(ledger, roster),
+            Verifier(ledger),
             environment(),
             Pictures(ledger, roster),
         )

@@ -99,7 +99,7 @@ class Door:
 
     async def _stopped(self, request: Request) -> Response | None:
         """The answer, where the request is not let through; otherwise it knows who asks. Raises `Refusing`."""
-        path = request.url.path
+        path = request.scope["path"]  # what routes are looked for by; `url` would cut it at an encoded "?"
         host = _hostname(request.headers.get("host", ""))
         if host not in self._hosts:
             raise Refusing(400, "the hub does not answer to this name: see dashboard_names in hub.toml")
@@ -198,7 +198,7 @@ def _path(request: Request) -> str:
 
 def _log(request: Request, status: int, seconds: float) -> None:
     """One line, without query and cookies; nothing for what a page brings along."""
-    if request.url.path.startswith(f"{STATIC}/") or request.url.path == "/healthz":
+    if request.scope["path"].startswith(f"{STATIC}/") or request.scope["path"] == "/healthz":
         return
     name = request.state.person.name if request.state.person else "-"
     client = request.client.host if request.client else "-"

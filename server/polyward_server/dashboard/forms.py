@@ -26,6 +26,10 @@ Line = Annotated[str, Field(max_length=10_000)]
 Key = Annotated[str, Field(max_length=100)]
 Entries = Annotated[dict[Key, Line], Field(max_length=300)]
 Text = Annotated[str, Field(max_length=200_000)]
+PART = r"""(?:(?<![\w-])[\w-]{1,100}+|"[^"\n]{0,100}+"|'[^'\n]{0,100}+')[ \t]{0,100}+"""
+DEEP = re.compile(
+    rf"{PART}(?:\.[ \t]{{0,100}}+{PART}){{20}}"
+)  # the parser's time grows with the square of a key's parts
 LINE = re.compile(r"(?P<key>[a-z_][\w.-]*): (?:(?P<inner>[a-z_]+): )?(?P<sentence>.*)", re.DOTALL)
 
 
@@ -107,6 +111,8 @@ def mistakes(problem: Problem) -> tuple[Mistake, ...]:
 
 
 def _parsed(text: str) -> dict[str, Any]:
+    if DEEP.search(text):
+        raise Problem("the text", "holds a key of more than 20 parts", remedy="write no tables so deep in others")
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:

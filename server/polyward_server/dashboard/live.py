@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 from starlette.concurrency import run_in_threadpool
 
+from polyward_server.contacts import pulse_of
 from polyward_server.dashboard.desk import Desk
 from polyward_server.dashboard.panels import ALARM, CONTACTS, EVENTS, RECORD, ROUNDS, Choice, Panel, drawn, panels_of
 from polyward_server.records import State
-from polyward_server.tables import contacts, heads, kept, rounds, studies
+from polyward_server.tables import heads, kept, rounds, studies
 from polyward_shared.problems import Problem
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,8 @@ class Live:
         try:
             for panel in (ALARM, *panels_of(page.name)):
                 html = await run_in_threadpool(drawn, self._desk, panel, page.study, page.role, page.choice)
-                audience.shown[panel.name] = html
+                # not in place of what others see: if that is older, the next look tells them
+                audience.shown.setdefault(panel.name, html)
                 yield panel.name, html
             while (changed := await queue.get()) is not None:
                 yield changed
@@ -84,17 +86,22 @@ class Live:
             return
         pulse = await run_in_threadpool(self._feel)
         changed = {topic for topic, value in pulse.items() if self._pulse.get(topic) != value}
-        self._pulse = pulse
         for page, audience in list(self._pages.items()):
             for panel in (ALARM, *panels_of(page.name)):
                 if panel.topics & changed:
                     await self._refresh(page, audience, panel)
+        self._pulse = pulse  # only now: what could not be read is looked for again
 
     async def _refresh(self, page: Page, audience: Audience, panel: Panel) -> None:
         try:
             html = await run_in_threadpool(drawn, self._desk, panel, page.study, page.role, page.choice)
         except Problem:
             return  # what the page shows was discarded meanwhile
+        except sa.exc.SQLAlchemyError:
+            raise
+        except Exception:  # one panel's defect leaves all others current
+            log.exception("the panel %s of the page %s cannot be drawn", panel.name, page.name)
+            return
         if audience.shown.get(panel.name) == html:
             return
         audience.shown[panel.name] = html
@@ -109,13 +116,12 @@ class Live:
     def _feel(self) -> dict[str, object]:
         """A value for each topic, another one whenever something there has changed."""
         with self._desk.ledger.engine.connect() as db:
-            told = db.execute(sa.select(sa.func.max(contacts.c.at), sa.func.sum(contacts.c.connected.cast(sa.Integer))))
             newest = db.execute(sa.select(sa.func.max(heads.c.number))).scalar()
             ended = sa.select(sa.func.count()).select_from(studies).where(studies.c.state == State.FINISHED)
             counts = [sa.select(sa.func.count()).select_from(table) for table in (rounds, kept)]
             return {
                 EVENTS: newest,
-                CONTACTS: tuple(told.one()),
+                CONTACTS: pulse_of(db),
                 ROUNDS: tuple(db.execute(query).scalar() for query in (*counts, ended)),
                 RECORD: self._desk.verifier.found,
             }

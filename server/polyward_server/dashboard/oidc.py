@@ -21,12 +21,12 @@ from urllib.parse import urlencode
 import httpx
 import jwt
 
-from polyward_server.hub import OpenId
+from polyward_server.hub_file import OpenId
 from polyward_server.people.users import ROLES
 
 ALGORITHMS = ("RS256", "ES256")
 ASKED_SECONDS = 600.0  # a person may take so long at the provider
-MOST_ASKED = 1000
+MOST_ASKED, MOST_ASKED_OF_ADDRESS = 1000, 50
 LEEWAY_SECONDS = 60
 KEYS_SECONDS = 60.0  # the keys are not fetched more often than this, whatever key a token names
 
@@ -44,6 +44,7 @@ class Asked:
     back: str
     to: str
     browser: str  # what the browser's cookie must hold
+    address: str  # that asked
     until: float  # monotonic seconds
 
 
@@ -69,16 +70,20 @@ class Provider:
         self._keys: dict[str, dict[str, Any]] = {}
         self._fetched = 0.0
 
-    def ask(self, back: str, to: str) -> tuple[str, str]:
-        """Where the browser goes to sign in, and the cookie that it must bring back. `back` is our own address."""
+    def ask(self, back: str, to: str, address: str) -> tuple[str, str]:
+        """Where the browser goes to sign in, and the cookie that it must bring back. `back` is our own address.
+
+        Whoever asks without end pushes out their own questions first, and not those of others.
+        """
         state, nonce, verifier, browser = (secrets.token_urlsafe(32) for _ in range(4))
         endpoint = self._endpoint("authorization_endpoint")
         with self._lock:
             now = time.monotonic()
             self._asked = {key: each for key, each in self._asked.items() if each.until > now}
-            while len(self._asked) >= MOST_ASKED:
-                self._asked.pop(min(self._asked, key=lambda key: self._asked[key].until))
-            self._asked[state] = Asked(nonce, verifier, back, to, browser, now + ASKED_SECONDS)
+            theirs = [key for key, each in self._asked.items() if each.address == address]  # the oldest first
+            if len(theirs) >= MOST_ASKED_OF_ADDRESS or len(self._asked) >= MOST_ASKED:
+                self._asked.pop(theirs[0] if theirs else next(iter(self._asked)))
+            self._asked[state] = Asked(nonce, verifier, back, to, browser, address, now + ASKED_SECONDS)
         challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
         query = {
             "response_type": "code",

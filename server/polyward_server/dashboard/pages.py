@@ -14,7 +14,7 @@ from polyward_server.dashboard.desk import Desk
 from polyward_server.dashboard.guard import Person, Viewer
 from polyward_server.dashboard.live import Live, Page
 from polyward_server.dashboard.panels import HUB_PANELS, Choice, chosen, drawn, panels_of
-from polyward_server.dashboard.presence import while_signed_in
+from polyward_server.dashboard.presence import MOST_STREAMS, while_signed_in
 from polyward_server.views.audit import Wanted, read_events
 
 router = APIRouter(include_in_schema=False)
@@ -91,6 +91,8 @@ def _watched(request: Request, person: Viewer, page: str, study: str = "") -> Pa
         raise HTTPException(404, "there is no such page")
     if not all(person.may(panel.role) for panel in panels_of(page)):
         raise HTTPException(403, f"this page is not for the role {person.role}")
+    if request.app.state.streams[person.name] >= MOST_STREAMS:
+        raise HTTPException(429, f"{MOST_STREAMS} pages are open in your name: close some", {"retry-after": "10"})
     desk: Desk = request.app.state.desk
     digest = desk.pictures.named(study) if page == "study" else ""
     return Page(page, digest, person.role, _choice(request, page))

@@ -33,6 +33,7 @@ EVENTS, CONTACTS = "events", "contacts"  # what may change: the ledger's events,
 ROUNDS = "rounds"  # what committed rounds tell, which changes more seldom
 RECORD = "record"  # what was found when the record of events was last gone through
 
+FORMULAS = frozenset("=+-@|\t\r\n\uff1d\uff0b\uff0d\uff20")  # how a spreadsheet's formulas begin, also in wide letters
 
 Choice = tuple[tuple[str, str], ...]  # names and values of a page's address
 
@@ -61,7 +62,7 @@ HUB_PANELS: dict[str, tuple[Panel, ...]] = {
             name="studies",
             title="Studies",
             model=overview.Overview,
-            read=lambda desk, _: overview.read_overview(desk.ledger, desk.roster),
+            read=lambda desk, _: overview.read_overview(desk.ledger),
             topics=frozenset({EVENTS, CONTACTS}),
         ),
     ),
@@ -76,7 +77,7 @@ HUB_PANELS: dict[str, tuple[Panel, ...]] = {
             name="sites",
             title="Sites",
             model=sites.Sites,
-            read=lambda desk, _: sites.read_sites(desk.ledger, desk.roster),
+            read=lambda desk, _: sites.read_sites(desk.ledger),
             topics=frozenset({EVENTS, CONTACTS}),
         ),
         Panel(
@@ -248,5 +249,11 @@ def as_csv(view: Frozen) -> str:
 
 
 def harmless(value: Any) -> Any:
-    """A cell that a spreadsheet would take for a formula is marked as text."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"} else value
+    """A cell that a spreadsheet would take for a formula is marked as text.
+
+    No cell has a carriage return: `csv` does not quote it, and a spreadsheet begins a new row there.
+    """
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\r", " ")
+    return f"'{text}" if text.lstrip(" ")[:1] in FORMULAS else text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ from polyward_server.people.sessions import find
 
 LOOK_SECONDS = 10.0  # at the session
 STOP_SECONDS = 0.5  # at whether the process is to end
+MOST_STREAMS = 40  # of one person: nobody keeps the hub's connections to themselves
 
 ItemT = TypeVar("ItemT")
 
@@ -30,6 +32,8 @@ async def while_signed_in(request: Request, stream: AsyncIterator[ItemT]) -> Asy
     cookie = request.cookies.get(COOKIE, "")
     looked = time.monotonic()
     coming = asyncio.ensure_future(anext(stream))
+    open_streams: Counter[str] = request.app.state.streams
+    open_streams[request.state.person.name] += 1
     try:
         while True:
             await asyncio.wait({coming}, timeout=min(LOOK_SECONDS, STOP_SECONDS))
@@ -48,5 +52,6 @@ async def while_signed_in(request: Request, stream: AsyncIterator[ItemT]) -> Asy
                 yield item
                 coming = asyncio.ensure_future(anext(stream))
     finally:
+        open_streams[request.state.person.name] -= 1
         coming.cancel()
         await asyncio.wait({coming})

@@ -38,7 +38,7 @@ class Refusal(Frozen):
 
 def wants_page(request: Request) -> bool:
     """Whether a person in a browser asks for a page."""
-    if request.method == "POST" or request.url.path.startswith(PROGRAMS):
+    if request.method == "POST" or request.scope["path"].startswith(PROGRAMS):
         return False
     return "text/html" in request.headers.get("accept", "")
 

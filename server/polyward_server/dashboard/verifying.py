@@ -11,7 +11,6 @@ import sqlalchemy as sa
 from starlette.concurrency import run_in_threadpool
 
 from polyward_server.ledger import Ledger
-from polyward_server.roster import Roster
 from polyward_server.views.audit import Integrity, look
 
 log = logging.getLogger(__name__)
@@ -23,8 +22,8 @@ WHOLE_SECONDS = 3600.0  # between looks at every event from the first on, and at
 class Verifier:
     """Keeps what was found last. May be used from any thread; one look at a time."""
 
-    def __init__(self, ledger: Ledger, roster: Roster) -> None:
-        self._ledger, self._roster = ledger, roster
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
         self._lock = threading.Lock()
         self._whole_at = float("-inf")  # monotonic seconds
         self.found = Integrity()
@@ -34,7 +33,7 @@ class Verifier:
         with self._lock:
             now = time.monotonic()
             whole = whole or bool(self.found.problem) or now - self._whole_at >= WHOLE_SECONDS
-            self.found = look(self._ledger, self._roster, self.found, whole=whole)
+            self.found = look(self._ledger, self.found, whole=whole)
             if whole:
                 self._whole_at = now
             if self.found.problem:

@@ -12,6 +12,7 @@ from polyward_server.dashboard.desk import Desk
 from polyward_server.dashboard.oidc import NotVouched, Provider
 from polyward_server.dashboard.signing_in import set_session
 from polyward_server.dashboard.ways import local
+from polyward_server.people.attempts import network
 from polyward_server.people.entry import vouched
 from polyward_shared.problems import Problem
 
@@ -25,8 +26,9 @@ router = APIRouter(include_in_schema=False)
 @router.get("/sign-in/provider")
 def ask(request: Request, next: str = "/") -> Response:
     provider: Provider = request.app.state.provider
+    address = network(request.client.host if request.client else "")
     try:
-        there, browser = provider.ask(f"https://{request.headers['host']}/sign-in/back", local(next))
+        there, browser = provider.ask(f"https://{request.headers['host']}/sign-in/back", local(next), address)
     except NotVouched as why:
         raise HTTPException(503, str(why)) from None
     response = RedirectResponse(there, 303)

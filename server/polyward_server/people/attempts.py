@@ -62,11 +62,11 @@ def _wait(number: int, free: int, longest: float) -> float:
 
 
 def _keys(name: str, address: str) -> tuple[str, str]:
-    place = _network(address)
+    place = network(address)
     return f"{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:32]} {place}", place
 
 
-def _network(address: str) -> str:
+def network(address: str) -> str:
     """An IPv4 address as it is; of an IPv6 address the half that its owner cannot choose at will."""
     try:
         known = ipaddress.ip_address(address)

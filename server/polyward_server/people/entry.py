@@ -94,6 +94,9 @@ def change_own(engine: sa.Engine, name: str, present: str, new: str, address: st
     if not passwords.is_right(stored, present):
         raise WrongEntry
     with engine.begin() as db:
+        audit.take_turn(db)
+        if _stored(db, name) != stored:  # disabled, or given another password, while we looked
+            raise WrongEntry
         users.change_password(db, name, new, actor=name)
         attempts.succeeded(db, name, address)
         return sessions.begin(db, name, now)

@@ -8,22 +8,22 @@ from dataclasses import dataclass
 from statistics import fmean, median
 
 from polyward_server import audit
+from polyward_server.gains import primary, shown_split
 from polyward_server.history import check_checkpoints
 from polyward_server.ledger import Ledger
 from polyward_server.records import ENDED, Contribution, Noted, Round, State
 from polyward_server.report.curves import Course
 from polyward_server.report.naming import Names, by_letter, by_name
 from polyward_server.roster import Roster
+from polyward_server.views.conflict import cosines_of
 from polyward_server.views.receipts import Receipts, read_receipts
-from polyward_server.views.results import Results, read_results, shown_split
+from polyward_server.views.results import Results, read_results
+from polyward_server.views.troubles import KINDS
 from polyward_shared.messages import Metric, Stage
 from polyward_shared.problems import Problem
 from polyward_shared.study import Study
-from polyward_shared.tasks import METRICS
 
-TROUBLES = frozenset(
-    {"refused", "missed", "lost", "outlier", "shortened", "misfit", "differs", "withdrawn", "unapproved", "rewritten"}
-)
+TROUBLES = frozenset({*KINDS, "unapproved"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ def read_facts(
 ) -> Facts:
     """The facts of the study with this digest, whose study.toml is `settings`."""
     study, (state, reason) = ledger.study(digest), ledger.study_state(digest)
-    receipts, figures = read_receipts(ledger, roster, digest, exact=exact), ledger.metrics(digest)
+    receipts, figures = read_receipts(ledger, digest, exact=exact), ledger.metrics(digest)
     others = {*roster.keys(), *roster.revoked()} - {row.site for row in receipts.rows}
     return Facts(
         hub=hub,
@@ -121,7 +121,7 @@ def read_facts(
         pulls=_pulls(ledger.contributions(digest)),
         events=tuple(ledger.noted(study=digest)),
         figures=len(figures),
-        audited=_audited(ledger, roster),
+        audited=_audited(ledger),
         names=(by_name if named else by_letter)(receipts.rows, others),
         named=named,
         exact=exact,
@@ -133,7 +133,7 @@ def _courses(study: Study, figures: list[tuple[int, str, Metric]]) -> dict[str, 
     split = shown_split(study)
     found: dict[str, dict[str, dict[Stage, dict[int, tuple[float, float | None, float | None]]]]] = {}
     for number, site, metric in figures:
-        if metric.split != split or metric.name != METRICS[study.tasks[metric.task].kind][0]:
+        if metric.split != split or metric.name != primary(study, metric.task):
             continue
         if metric.stage not in {Stage.TRAINED, Stage.ALONE}:
             continue
@@ -147,10 +147,7 @@ def _courses(study: Study, figures: list[tuple[int, str, Metric]]) -> dict[str, 
 
 
 def _cosines(ledger: Ledger, digest: str) -> dict[tuple[str, str], float]:
-    known: dict[tuple[str, str], list[float]] = {}
-    for pairs in ledger.pairs(digest).values():
-        for pair in pairs:
-            known.setdefault((min(pair.site, pair.other), max(pair.site, pair.other)), []).append(pair.cosine)
+    known = cosines_of(pair for pairs in ledger.pairs(digest).values() for pair in pairs)
     return {sites: fmean(values) for sites, values in sorted(known.items())}
 
 
@@ -177,7 +174,7 @@ def _mean(values: list[float | None]) -> float | None:
     return fmean(known) if known else None
 
 
-def _audited(ledger: Ledger, roster: Roster) -> Audited:
+def _audited(ledger: Ledger) -> Audited:
     """A broken chain is a finding to report, not a reason to report nothing."""
     number, head, wrong, checkpoints, contradiction = 0, "", "", 0, ""
     try:
@@ -186,7 +183,7 @@ def _audited(ledger: Ledger, roster: Roster) -> Audited:
     except Problem as problem:
         wrong = f"{problem.where}: {problem.found}"
     try:
-        checkpoints = check_checkpoints(ledger, roster)
+        checkpoints = check_checkpoints(ledger)
     except Problem as problem:
         contradiction = f"{problem.where}: {problem.found}"
     return Audited(number, head, wrong, checkpoints, contradiction)

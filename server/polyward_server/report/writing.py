@@ -10,6 +10,7 @@ from pathlib import Path
 import jinja2
 
 from polyward_server.dashboard import words
+from polyward_server.gains import shown_split
 from polyward_server.report import telling
 from polyward_server.report.curves import MOST_BEHIND, Course, curves, signal, unbroken
 from polyward_server.report.methods import methods, task_lines
@@ -18,7 +19,7 @@ from polyward_server.report.plots import agreement, intervals, participation
 from polyward_server.report.reading import Facts
 from polyward_server.report.sayings import Method
 from polyward_server.views.receipts import Turn
-from polyward_server.views.results import Result, shown_split
+from polyward_server.views.results import Result
 from polyward_shared.problems import Problem
 from polyward_shared.tasks import METRICS, arrow
 from polyward_shared.whole import write_whole

@@ -11,7 +11,6 @@ from pydantic import Field
 from polyward_server import audit
 from polyward_server.history import examined_checkpoints
 from polyward_server.ledger import Ledger
-from polyward_server.roster import Roster
 from polyward_server.tables import events, studies
 from polyward_shared.chain import GENESIS
 from polyward_shared.problems import Problem
@@ -80,7 +79,7 @@ class Events(Frozen):
     actors: tuple[str, ...]
 
 
-def look(ledger: Ledger, roster: Roster, before: Integrity, *, whole: bool) -> Integrity:
+def look(ledger: Ledger, before: Integrity, *, whole: bool) -> Integrity:
     """Goes through the record: all of it and the sites' statements, or the events since the last look alone."""
     began = time.monotonic()
     start = (0, GENESIS) if whole else (before.events, before.head)
@@ -93,7 +92,7 @@ def look(ledger: Ledger, roster: Roster, before: Integrity, *, whole: bool) -> I
     found = {"events": count, "head": head, "at": now}
     if not whole:
         return before.model_copy(update=found)
-    rows = _statements(ledger, roster)
+    rows = _statements(ledger)
     wrong = next((row.problem for row in rows if row.problem), "")
     seconds = time.monotonic() - began
     return Integrity(**found, problem=wrong, whole_at=now, seconds=seconds, rows=rows)
@@ -141,11 +140,11 @@ def _row(row: sa.Row[tuple[object, ...]]) -> EventRow:
     )
 
 
-def _statements(ledger: Ledger, roster: Roster) -> tuple[StatementRow, ...]:
+def _statements(ledger: Ledger) -> tuple[StatementRow, ...]:
     counts: dict[str, int] = {}
     newest: dict[str, StatementRow] = {}
     wrong = []
-    for receipt, problem in examined_checkpoints(ledger, roster):
+    for receipt, problem in examined_checkpoints(ledger):
         counts[receipt.site] = counts.get(receipt.site, 0) + 1
         row = StatementRow(
             site=receipt.site,

@@ -86,7 +86,7 @@ def read_conflict(picture: Picture) -> Conflict:
     numbers = sorted(number for number, pairs in picture.pairs.items() if pairs)
     recent = numbers[-BACK:]
     last = {(pair.site, pair.other): pair for pair in picture.pairs[numbers[-1]]} if numbers else {}
-    cosines = _cosines(pair for number in recent for pair in picture.pairs[number])
+    cosines = cosines_of(pair for number in recent for pair in picture.pairs[number])
     rounds = tuple(number for number in sorted(picture.given) if number)
     return Conflict(
         round=numbers[-1] if numbers else 0,
@@ -108,7 +108,8 @@ def read_conflict(picture: Picture) -> Conflict:
     )
 
 
-def _cosines(pairs: Iterable[Pair]) -> Mapping[tuple[str, str], list[float]]:
+def cosines_of(pairs: Iterable[Pair]) -> Mapping[tuple[str, str], list[float]]:
+    """By the names of two sites: the cosines of their updates, in the order given."""
     found: dict[tuple[str, str], list[float]] = {}
     for pair in pairs:
         found.setdefault((pair.site, pair.other), []).append(pair.cosine)

@@ -43,21 +43,21 @@ class Gains(Frozen):
 
 def read_gain(picture: Picture) -> Gains:
     """Reads it from the study's picture."""
-    found = sorted(gains_of(picture.study, _figures(picture), picture.kept), key=lambda each: (each.task, each.site))
+    found = gains_of(picture.study, _figures(picture), picture.kept)
     rows = tuple(
         GainRow(
             site=each.site,
-            task=each.task,
-            metric=each.metric,
-            arrow=arrow(each.metric),
+            task=each.federated.task,
+            metric=each.federated.name,
+            arrow=arrow(each.federated.name),
             when=each.when,
-            cases=each.count,
-            federated=each.federated,
-            alone=each.alone,
+            cases=each.federated.count,
+            federated=each.federated.value,
+            alone=each.alone.value,
             gain=each.gain,
             kept=each.kept,
         )
-        for each in found
+        for each in sorted(found, key=lambda each: (each.federated.task, each.site))
     )
     largest: dict[str, float] = {}
     for row in rows:

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from polyward_server.contacts import read_contacts
 from polyward_server.ledger import Ledger
 from polyward_server.records import State
 from polyward_server.roster import Roster
@@ -43,7 +44,7 @@ class _Health:
             yield from _of_studies(db, named)
             yield from _of_contributions(db, named)
             yield from _of_events(db, named)
-        yield from _of_sites(self._roster)
+        yield from _of_sites(self._ledger, self._roster)
 
 
 def _of_studies(db: sa.Connection, named: Mapping[str, tuple[str, str]]) -> Iterator[Metric]:
@@ -92,11 +93,11 @@ def _of_events(db: sa.Connection, named: Mapping[str, tuple[str, str]]) -> Itera
     yield from (happened, refused)
 
 
-def _of_sites(roster: Roster) -> Iterator[Metric]:
+def _of_sites(ledger: Ledger, roster: Roster) -> Iterator[Metric]:
     here = GaugeMetricFamily("polyward_site_connected", "1 while the node is connected", labels=["site"])
     silent = GaugeMetricFamily("polyward_site_silent_seconds", "Seconds since its last word", labels=["site"])
     days = GaugeMetricFamily("polyward_site_certificate_days", "Days its certificate is good for", labels=["site"])
-    contacts = roster.contacts()
+    contacts = read_contacts(ledger)
     for site in roster.keys():  # noqa: SIM118  a method of the roster
         if (issued := roster.newest(site)) is not None:
             days.add_metric([site], (issued.expires - time.time()) / 86400)

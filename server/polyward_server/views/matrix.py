@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from polyward_server.roster import Contact
+from polyward_server.contacts import Contact
 from polyward_server.views.picture import Picture, Point
 from polyward_shared.buckets import bucket
 from polyward_shared.messages import Stage

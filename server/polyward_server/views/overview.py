@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from polyward_server.contacts import read_contacts
 from polyward_server.ledger import Ledger
 from polyward_server.records import State
-from polyward_server.roster import Roster
 from polyward_shared.reading import Frozen
 
 
@@ -32,9 +32,9 @@ class Overview(Frozen):
     rows: tuple[StudyRow, ...]
 
 
-def read_overview(ledger: Ledger, roster: Roster) -> Overview:
+def read_overview(ledger: Ledger) -> Overview:
     """Reads it from the ledger."""
-    here = {name for name, contact in roster.contacts().items() if contact.connected}
+    here = {name for name, contact in read_contacts(ledger).items() if contact.connected}
     return Overview(rows=tuple(_row(ledger, digest, here) for digest in ledger.studies_in(*State)))
 
 

@@ -15,15 +15,16 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
+from polyward_server.contacts import Contact, pulse_of, read_contacts
+from polyward_server.gains import primary, shown_split
 from polyward_server.ledger import Ledger
 from polyward_server.records import Contribution, Event, Member, Noted, Pair, Round, State
-from polyward_server.roster import Contact, Roster
-from polyward_server.tables import contacts, heads, metrics, rounds, studies
+from polyward_server.roster import Roster
+from polyward_server.tables import heads, metrics, rounds, studies
 from polyward_server.told import Span, read_spans
 from polyward_shared.messages import AT_THE_END, Stage
 from polyward_shared.problems import Problem
 from polyward_shared.study import Study
-from polyward_shared.tasks import METRICS
 
 MOST_STUDIES = 8  # kept in memory; the one that was looked at longest ago goes first
 RECENT = 10  # rounds whose course in time is kept
@@ -157,11 +158,11 @@ class Picture:
     @property
     def split(self) -> str:
         """The split by which models are compared."""
-        return _split(self.study)
+        return shown_split(self.study)
 
     def primary(self, task: str) -> str:
         """The figure that tables show first."""
-        return METRICS[self.study.tasks[task].kind][0]
+        return primary(self.study, task)
 
     def series(self, task: str, split: str, stage: Stage, name: str) -> Series:
         """The sites' figures; a site without any is not among them."""
@@ -208,8 +209,7 @@ class Pictures:
     def _feel(self) -> object:
         """Another value whenever a picture may have become another."""
         with self._ledger.engine.connect() as db:
-            told = db.execute(sa.select(sa.func.max(contacts.c.at), sa.func.sum(contacts.c.connected.cast(sa.Integer))))
-            return tuple(told.one()), db.execute(sa.select(sa.func.max(heads.c.number))).scalar()
+            return pulse_of(db), db.execute(sa.select(sa.func.max(heads.c.number))).scalar()
 
     def _read(self, digest: str, before: Picture | None) -> Picture:
         ledger, roster = self._ledger, self._roster
@@ -249,7 +249,7 @@ class Pictures:
             kept=ledger.kept(digest),
             admitted=frozenset(roster.keys()),
             revoked=frozenset(roster.revoked()),
-            contacts=roster.contacts(),
+            contacts=read_contacts(ledger),
             expiries=roster.expiries(),
             events=(*(before.events if before else ()), *new),
             spans={number: sites for number, sites in sorted(spans.items()) if number >= first},
@@ -257,15 +257,9 @@ class Pictures:
         )
 
 
-def _split(study: Study) -> str:
-    return "test" if "test" in study.evaluation.splits else study.evaluation.splits[0]
-
-
 def _shown_first(study: Study) -> list[Key]:
     """What a page shows before anybody has chosen."""
-    return [
-        (task, _split(study), stage, METRICS[kind.kind][0]) for task, kind in study.tasks.items() for stage in COMPARED
-    ]
+    return [(task, shown_split(study), stage, primary(study, task)) for task in study.tasks for stage in COMPARED]
 
 
 def moment(text: str) -> datetime:

@@ -56,6 +56,7 @@ class Proposal(Frozen):
     rounds: int
     codec: str
     known_from: str  # where the numbers of arrays come from; empty where they are not known
+    first: tuple[str, ...]  # groups of which one site sends the first state, once
     rows: tuple[GroupRow, ...]
     figures: tuple[FigureRow, ...]
     counts: tuple[str, ...]  # numbers besides, in words
@@ -74,6 +75,7 @@ def read_proposal(ledger: Ledger, registry: Registry, study: Study) -> Proposal:
         rounds=study.rounds,
         codec=study.wire.codec,
         known_from=known_from if ENCODER in known else "",
+        first=tuple(name for name in groups if name != ENCODER or study.encoder.start == SEED),
         rows=tuple(_group(study, name, known.get(name)) for name in groups),
         figures=tuple(
             FigureRow(

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from polyward_server.ledger import Ledger
 from polyward_server.records import Contribution, Event, Noted
-from polyward_server.roster import Roster
+from polyward_server.statements import read_statements
 from polyward_shared.buckets import bucket
 from polyward_shared.checkpoints import Checkpoint, Receipt
 from polyward_shared.pki import is_signed, public_from_pem
@@ -73,7 +73,7 @@ class Receipts(Frozen):
     rows: tuple[SiteReceipt, ...]
 
 
-def read_receipts(ledger: Ledger, roster: Roster, digest: str, *, exact: bool = False) -> Receipts:
+def read_receipts(ledger: Ledger, digest: str, *, exact: bool = False) -> Receipts:
     """Reads them from the ledger."""
     members, approved = ledger.members(digest), ledger.approvals(digest)
     given: dict[str, list[tuple[int, Contribution]]] = {}
@@ -84,7 +84,7 @@ def read_receipts(ledger: Ledger, roster: Roster, digest: str, *, exact: bool = 
     for each_noted in ledger.noted(study=digest):
         if each_noted.event.site:
             happened.setdefault(each_noted.event.site, []).append(each_noted)
-    signed = {receipt.site: (receipt, signature, key) for receipt, signature, key in roster.checkpoints()}
+    signed = {receipt.site: (receipt, signature, key) for receipt, signature, key in read_statements(ledger)}
     rows = []
     for site in sorted({*members, *approved, *given, *happened}):
         member, noted, own = members.get(site), happened.get(site, []), given.get(site, [])

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from polyward_server.gains import Gain, gains
+from polyward_server.gains import END, Gain, gains_of, primary, shown_split
 from polyward_server.ledger import Ledger
 from polyward_server.views.receipts import told
 from polyward_shared.messages import OF_THE_FEDERATED_MODEL, Metric, Stage
 from polyward_shared.reading import Frozen
-from polyward_shared.study import Study
-from polyward_shared.tasks import METRICS
-
-END = "end"  # after the final tuning
 
 
 class Result(Frozen):
@@ -43,54 +37,35 @@ class Results(Frozen):
 
 def read_results(ledger: Ledger, digest: str, *, exact: bool = False) -> Results:
     """Reads them from the ledger."""
-    study = ledger.study(digest)
-    split, kept = shown_split(study), ledger.kept(digest)
-    found: dict[tuple[str, str], dict[tuple[str, Stage], Metric]] = {}
+    study, figures, kept = ledger.study(digest), ledger.metrics(digest), ledger.kept(digest)
     newest: dict[tuple[str, str], tuple[int, bool, Metric]] = {}
-    for number, site, metric in ledger.metrics(digest):
-        if metric.split != split or metric.name != METRICS[study.tasks[metric.task].kind][0]:
+    for number, site, metric in figures:
+        if metric.stage not in OF_THE_FEDERATED_MODEL - {Stage.RECEIVED}:
             continue
-        at_end = metric.stage in {Stage.FINAL, Stage.ALONE_FINAL}
-        found.setdefault((site, metric.task), {})[END if at_end else f"round {number}", metric.stage] = metric
-        if metric.stage in OF_THE_FEDERATED_MODEL - {Stage.RECEIVED}:
+        if metric.split == shown_split(study) and metric.name == primary(study, metric.task):
             newest[site, metric.task] = max(
-                newest.get((site, metric.task), (0, False, metric)), (number, at_end, metric), key=lambda x: x[:2]
+                newest.get((site, metric.task), (0, False, metric)),
+                (number, metric.stage is Stage.FINAL, metric),
+                key=lambda x: x[:2],
             )
-    pairs = {(each.site, each.task): each for each in gains(ledger, study)}
+    pairs = {(each.site, each.federated.task): each for each in gains_of(study, figures, kept)}
     rows = []
-    for (site, task), (number, at_end, federated) in newest.items():
-        pair = pairs.get((site, task))
-        when = pair.when if pair else END if at_end else f"round {number}"
-        rows.append(_row(site, found[site, task], federated, pair, when, kept.get((site, task), ""), exact=exact))
+    for (site, task), (number, at_end, metric) in newest.items():
+        when = END if at_end else f"round {number}"
+        rows.append(_row(site, metric, when, pairs.get((site, task)), kept.get((site, task), ""), exact=exact))
     order = list(study.tasks)
     return Results(rows=tuple(sorted(rows, key=lambda row: (order.index(row.task), row.site))))
 
 
-def shown_split(study: Study) -> str:
-    """The split that tables show: test where it is measured."""
-    return "test" if "test" in study.evaluation.splits else study.evaluation.splits[0]
-
-
-def _row(
-    site: str,
-    found: Mapping[tuple[str, Stage], Metric],
-    newest: Metric,
-    pair: Gain | None,
-    when: str,
-    kept: str,
-    *,
-    exact: bool,
-) -> Result:
+def _row(site: str, newest: Metric, when: str, pair: Gain | None, kept: str, *, exact: bool) -> Result:
     """Where there is a pair, both figures are of the same time; else the federated one stands alone."""
-    stages = (Stage.FINAL, Stage.ALONE_FINAL) if when == END else (Stage.TRAINED, Stage.ALONE)
-    federated = found[when, stages[0]] if pair else newest
-    alone = found[when, stages[1]] if pair else None
+    federated, alone = (pair.federated, pair.alone) if pair else (newest, None)
     return Result(
         site=site,
         task=federated.task,
         split=federated.split,
         metric=federated.name,
-        when=when,
+        when=pair.when if pair else when,
         cases=told(federated.count, exact=exact),
         federated=federated.value,
         federated_low=federated.low,

@@ -7,17 +7,19 @@ from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import sqlalchemy as sa
 
 from polyward_server.admission import fingerprint_of
+from polyward_server.contacts import Contact, read_contacts
 from polyward_server.ledger import Ledger
-from polyward_server.roster import Contact, Roster
+from polyward_server.roster import Roster
 from polyward_server.tables import approvals, certificates, sites, studies
 from polyward_shared import pki
 from polyward_shared.reading import Frozen
 
+Standing = Literal["idle", "working", "paused", "trainer_away", "unknown", "here", "away", "expired", "revoked"]
 SOON_DAYS = 3.0  # a certificate that ends sooner has missed its renewal
 
 
@@ -48,7 +50,7 @@ class SiteRow(Frozen):
     """One site."""
 
     site: str
-    state: Literal["idle", "working", "paused", "trainer_away", "unknown", "here", "away", "expired", "revoked"]
+    state: Standing
     here: bool  # connected now
     study: str  # id of the study at work, or empty
     round: int | None
@@ -107,8 +109,8 @@ def read_requests(roster: Roster) -> Requests:
     )
 
 
-def read_sites(ledger: Ledger, roster: Roster) -> Sites:
-    """Reads it from the roster and the ledger, as of now."""
+def read_sites(ledger: Ledger) -> Sites:
+    """Reads it from the ledger, as of now."""
     longest = sa.select(certificates.c.site, sa.func.max(certificates.c.expires).label("until"))
     given = sa.select(approvals.c.site, sa.func.count().label("count")).group_by(approvals.c.site)
     with ledger.engine.connect() as db:
@@ -117,7 +119,7 @@ def read_sites(ledger: Ledger, roster: Roster) -> Sites:
         until = {row.site: float(row.until) for row in db.execute(query)}
         approved = {row.site: row[1] for row in db.execute(given)}
         names = {row.digest: row.id for row in db.execute(sa.select(studies.c.digest, studies.c.id))}
-    contacts = roster.contacts()
+    contacts = read_contacts(ledger)
     usual = Counter(contacts[row.name].software for row in known if row.name in contacts and not row.revoked)
     most = usual.most_common(1)[0][0] if usual else ""
     rows = [
@@ -180,12 +182,15 @@ def _site(
     )
 
 
-def _state(row: sa.Row[Any], status: Mapping[str, Any], days: float | None, *, here: bool) -> Any:
+def _state(row: sa.Row[Any], status: Mapping[str, Any], days: float | None, *, here: bool) -> Standing:
     if row.revoked:
         return "revoked"
     if days is not None and days <= 0:
         return "expired"
-    return status.get("state", "here") if here else "away"
+    if not here:
+        return "away"
+    said = status.get("state", "here")
+    return said if said in get_args(Standing) else "unknown"  # a word of another version
 
 
 def _differs(software: str, most: str) -> Literal["", "hub", "sites"]:

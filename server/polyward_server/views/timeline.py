@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from polyward_server.views.picture import Picture, moment
 from polyward_shared.problems import Problem
@@ -11,6 +11,7 @@ from polyward_shared.reading import Frozen
 MARGIN = 1.04  # of the time that is shown beyond the last thing known
 TICKS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400, 172800)  # seconds
 MOST_TICKS = 7
+CLOCKS = timedelta(minutes=1)  # that a site's may be ahead
 
 
 class PhaseRow(Frozen):
@@ -64,7 +65,7 @@ def read_timeline(picture: Picture, *, round: str = "") -> Timeline:
     opened = picture.opened
     now = picture.last + 1 if opened else picture.last
     known = sorted({*picture.spans, now} - {0}, reverse=True)
-    if round and (not round.isdecimal() or int(round) not in known):
+    if round and round not in map(str, known):
         raise Problem("round", f"found {round[:20]!r}", expected="one of the last ten rounds")
     chosen = int(round) if round else now
     is_open = opened is not None and chosen == now
@@ -89,8 +90,11 @@ def read_timeline(picture: Picture, *, round: str = "") -> Timeline:
 def _began(picture: Picture, number: int) -> datetime | None:
     """The first request of the round, or the first work on it, whichever was earlier: clocks differ a little."""
     asked = [moment(noted.at) for noted, event in picture.told("asked") if event.round == number][:1]
-    worked = [span.began for spans in picture.spans.get(number, {}).values() for span in spans]
+    spans = picture.spans.get(number, {})
+    worked = [span.began for site in picture.sites for span in spans.get(site, ())]
     first = [datetime.fromtimestamp(min(worked), UTC)] if worked else []
+    if asked and first:
+        return max(min(asked[0], first[0]), asked[0] - CLOCKS)  # no site's word makes a round look longer
     return min([*asked, *first], default=None)
 
 

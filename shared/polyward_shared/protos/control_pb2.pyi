@@ -25,6 +25,7 @@ class Phase(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FETCHING: _ClassVar[Phase]
     CHECKING: _ClassVar[Phase]
     SENDING: _ClassVar[Phase]
+    BESIDE: _ClassVar[Phase]
 
 class Order(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -44,6 +45,7 @@ MEASURING: Phase
 FETCHING: Phase
 CHECKING: Phase
 SENDING: Phase
+BESIDE: Phase
 NOTHING: Order
 WAKE: Order
 CANCEL: Order

@@ -276,3 +276,8 @@ def test_progress_is_told_under_the_names_of_the_schedules_phases(schedule: str)
         assert check_progress(Progress(phase=f"measuring ({stage})")).phase == f"measuring ({stage})"
     for text in ("Smith^John", "measuring (Smith^John)", "loading /images/smith.png", ""):
         assert check_progress(Progress(phase=text, epoch=1)) == Progress(phase="working", epoch=1)
+
+
+def test_a_model_beside_is_told_by_one_word_whatever_it_does() -> None:
+    for phase in ("alone: together", "ditto: measuring (alone)", "alone: a patient's name"):
+        assert check_progress(Progress(phase=phase, epoch=1)) == Progress(phase="beside", epoch=1)

@@ -78,7 +78,7 @@ def test_parts_without_a_rate_are_frozen_while_others_move(tmp_path: Path) -> No
         seen.append((grad, model.encoder.training, model.branches["bright"].training))
 
     train_phase(model, data, run(study, watch=watch), Phase("branches", 1, {"personal": 0.1}))
-    assert seen == [(False, False, True)]
+    assert seen == [(False, False, True)] * 2  # at the begin, and after the epoch
 
 
 @pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
@@ -228,6 +228,16 @@ def test_a_site_that_joins_fits_its_branches_first(tmp_path: Path) -> None:
     trained = train_round(model, data, run(study, 2, watch=watch, joins=True))
     assert seen == [("join", False), ("join", False), ("together", True)]
     assert trained.steps == 9
+
+
+def test_each_phase_is_told_when_it_begins(tmp_path: Path) -> None:
+    study = make_study(tasks=["bright"], training={"schedule": "fedrep", "epochs": 1, "branch_epochs": 2})
+    data, model = loaded(tmp_path, study), MultiTaskModel(study, ("bright",))
+    told: list[tuple[str, int, int]] = []
+    watched = run(study, watch=lambda progress: told.append((progress.phase, progress.epoch, progress.epochs)))
+    train_round(model, data, watched)
+    branches, encoder = [("branches", epoch, 2) for epoch in (0, 1, 2)], [("encoder", epoch, 1) for epoch in (0, 1)]
+    assert [each for each in told if not each[0].startswith("measuring")] == branches + encoder
 
 
 def test_after_the_last_round_the_encoder_moves_where_the_study_says_so(tmp_path: Path) -> None:

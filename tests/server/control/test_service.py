@@ -15,6 +15,11 @@ from polyward_client.gate.control import ControlLink
 from polyward_client.gate.receipts import read_receipts, verify
 from polyward_client.port.interface import Progress
 from polyward_client.site import Site, read_site
+from polyward_server.commands import order, order_state
+from polyward_server.contacts import read_contacts
+from polyward_server.control.connections import Connection
+from polyward_server.control.service import Service
+from polyward_server.enrolment import Authority
 from polyward_server.history import check_checkpoints, check_receipts, check_record
 from polyward_server.records import Contribution, Member, Round
 from polyward_server.told import Span, read_spans
@@ -38,7 +43,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealHub]:
 
 
 def status(hub: RealHub, site: Site) -> dict[str, object]:
-    contact = hub.roster.contacts()[site.name]
+    contact = read_contacts(hub.ledger)[site.name]
     return dict(contact.status)
 
 
@@ -48,7 +53,7 @@ def test_the_hub_learns_numbers_and_words_and_no_loss(hub: RealHub, tmp_path: Pa
     site.socket.touch()
     with hub.linked(site) as link:
         until(lambda: status(hub, site).get("state") == "idle")
-        assert hub.roster.contacts()["tells"].progressed is None
+        assert read_contacts(hub.ledger)["tells"].progressed is None
         link.courses.begins(DIGEST, 3)
         link.courses.progress(Progress(phase="Jane Doe, 1950", epoch=2, epochs=8, loss=0.25))
         link.refused(Code.POLICY)
@@ -57,7 +62,7 @@ def test_the_hub_learns_numbers_and_words_and_no_loss(hub: RealHub, tmp_path: Pa
         assert said["state"] == "working"
         assert said["work"] == {"study": DIGEST, "round": 3, "phase": "training", "done": 2, "of": 8}
         assert said["refusals"] == {"policy": 1}
-        contact = hub.roster.contacts()["tells"]
+        contact = read_contacts(hub.ledger)["tells"]
         assert contact.progressed is not None
         assert time.time() - contact.progressed < 5
         assert contact.software.startswith("polyward ")
@@ -81,21 +86,21 @@ def test_a_command_is_obeyed_if_the_policy_allows_it(hub: RealHub, tmp_path: Pat
     site.path.write_text(text)
     heard: list[str] = []
     ordered = {
-        hub.roster.order("obeys", "wake"): "declined",
-        hub.roster.order("obeys", "cancel", DIGEST): "obeyed",
-        hub.roster.order("obeys", "cancel", "f" * 64): "obeyed",
+        order(hub.ledger, "obeys", "wake"): "declined",
+        order(hub.ledger, "obeys", "cancel", DIGEST): "obeyed",
+        order(hub.ledger, "obeys", "cancel", "f" * 64): "obeyed",
     }
     with hub.linked(
         read_site(site.path), cancel=lambda: heard.append("cancel"), wake=lambda: heard.append("wake")
     ) as link:
         link.courses.begins(DIGEST, 1)
-        number = hub.roster.order("obeys", "cancel", DIGEST)
-        until(lambda: hub.roster.order_state(number) == "obeyed")
-        assert {each: hub.roster.order_state(each) for each in ordered} == ordered
+        number = order(hub.ledger, "obeys", "cancel", DIGEST)
+        until(lambda: order_state(hub.ledger, number) == "obeyed")
+        assert {each: order_state(hub.ledger, each) for each in ordered} == ordered
         site.path.write_text(text.replace('["cancel"]', "[]"))  # counts at once
-        number = hub.roster.order("obeys", "cancel", DIGEST)
-        until(lambda: hub.roster.order_state(number) not in {"waiting", "sent"})
-        assert hub.roster.order_state(number) == "declined"
+        number = order(hub.ledger, "obeys", "cancel", DIGEST)
+        until(lambda: order_state(hub.ledger, number) not in {"waiting", "sent"})
+        assert order_state(hub.ledger, number) == "declined"
     assert set(heard) == {"cancel"}, "a command about another study touches no work, a forbidden one nothing"
 
 
@@ -145,6 +150,37 @@ def test_the_hub_knows_who_approves_which_of_its_studies(hub: RealHub, tmp_path:
     assert approved(hub, "approves") == set(), "a site that was put out approves nothing"
 
 
+def test_a_site_that_changes_its_mind_without_end_does_not_fill_the_record(hub: RealHub, tmp_path: Path) -> None:
+    hub.enrolled("fickle", tmp_path)
+    issued = hub.roster.newest("fickle")
+    assert issued is not None
+    service = Service(hub.hub, hub.ledger, hub.roster, Authority(hub.hub))
+    connection = Connection("fickle", int(issued.serial, 16))
+    service._connections.open(connection)
+    for number in range(20):
+        connection.approved = frozenset() if number % 2 else frozenset({DIGEST})
+        service.look_around()
+    assert [each.event.what for each in hub.ledger.noted() if each.event.site == "fickle"][-1] == "approved"
+    assert (
+        len([each for each in hub.ledger.noted() if each.event.site == "fickle" and "approved" in each.event.what]) == 1
+    )
+    service._connections.close(connection)
+
+
+def test_a_site_that_was_put_out_approves_nothing_more(hub: RealHub, tmp_path: Path) -> None:
+    hub.enrolled("out", tmp_path)
+    issued = hub.roster.newest("out")
+    assert issued is not None
+    service = Service(hub.hub, hub.ledger, hub.roster, Authority(hub.hub))
+    connection = Connection("out", int(issued.serial, 16))
+    service._connections.open(connection)
+    hub.roster.revoke("out")
+    connection.approved = frozenset({DIGEST})
+    service.look_around()
+    assert (connection.mail.get_nowait(), approved(hub, "out")) == (None, set())
+    service._connections.close(connection)
+
+
 def test_the_hub_knows_how_a_round_went(hub: RealHub, tmp_path: Path) -> None:
     site = hub.enrolled("works", tmp_path)
     site.port.mkdir(parents=True)
@@ -159,33 +195,33 @@ def test_the_hub_knows_how_a_round_went(hub: RealHub, tmp_path: Path) -> None:
         link.courses.arrives()
         until(lambda: status(hub, site).get("work", {}).get("phase") == "fetching")  # type: ignore[attr-defined]
         assert status(hub, site)["state"] == "working", "it is told before the order says of which study it is"
-        link.courses.begins(DIGEST, 2)
+        link.courses.begins(DIGEST, 0)
         link.courses.progress(Progress(phase="together"))
         until(lambda: course_of("works"))
         link.courses.sends()
         link.courses.ends()
         link.courses.begins("f" * 64, 1)  # of no study of this hub
         link.courses.ends()
-        link.courses.begins(DIGEST, 3)  # short, and just before the connection ends
+        link.courses.begins(DIGEST, 1)  # short, and just before the connection ends
         link.courses.ends()
-        until(lambda: set(course_of("works")) == {2, 3})
-    phases = course_of("works")[2]
+        until(lambda: set(course_of("works")) == {0, 1})
+    phases = course_of("works")[0]
     assert [each.phase for each in phases] == ["fetching", "training", "sending"]
     assert began - 0.1 < phases[0].began < phases[1].began <= phases[2].began < time.time()
     assert phases[1].began == pytest.approx(phases[0].began + phases[0].seconds, abs=0.002)
-    heard = hub.roster.contacts()["works"].at
+    heard = read_contacts(hub.ledger)["works"].at
     address = f"127.0.0.1:{hub.hub.file.control_port}"
     link = ControlLink(site, address, Chain(site.sent), cancel=lambda: None, wake=lambda: None)
     link.courses = courses
     link.start()
-    until(lambda: hub.roster.contacts()["works"].at > heard + 1)
+    until(lambda: read_contacts(hub.ledger)["works"].at > heard + 1)
     link.close()  # all was told again, and kept once
     assert {number: [each.phase for each in spans] for number, spans in course_of("works").items()} == {
-        2: ["fetching", "training", "sending"],
-        3: ["fetching"],
+        0: ["fetching", "training", "sending"],
+        1: ["fetching"],
     }
     assert read_spans(hub.ledger, "f" * 64) == {}
-    assert set(read_spans(hub.ledger, DIGEST, first=3, last=3)) == {3}
+    assert set(read_spans(hub.ledger, DIGEST, first=1, last=1)) == {1}
 
 
 def test_a_certificate_renews_itself_and_the_old_connection_makes_room(tmp_path: Path) -> None:
@@ -210,7 +246,7 @@ def test_it_survives_a_hub_that_starts_anew(tmp_path: Path) -> None:
             hub.stop()
             hub.start()
             until(lambda: hub.is_here("stays"))
-            assert time.time() - hub.roster.contacts()["stays"].at < 5
+            assert time.time() - read_contacts(hub.ledger)["stays"].at < 5
 
 
 # --- what both have signed
@@ -240,8 +276,8 @@ def test_neither_side_can_rewrite_its_history_alone(tmp_path: Path) -> None:
             until(lambda: len(list(read_receipts(site.checkpoints))) == 2)
         lines, receipts = verify(site)
         assert (lines, receipts) == (5, 2)
-        assert check_checkpoints(hub.ledger, hub.roster) == 2
-        assert check_record(hub.ledger, hub.roster, "signs", site.sent) == 2
+        assert check_checkpoints(hub.ledger) == 2
+        assert check_record(hub.ledger, "signs", site.sent) == 2
         assert check_receipts(hub.ledger, hub.hub.ca, site.checkpoints) == 2
         the_site_rewrites(hub, site, tmp_path)
         the_hub_rewrites(hub, site)
@@ -260,13 +296,13 @@ def the_site_rewrites(hub: RealHub, site: Site, folder: Path) -> None:
         with pytest.raises(Problem, match=found):
             verify(site)
         with pytest.raises(Problem, match="is not the record that signs signed"):
-            check_record(hub.ledger, hub.roster, "signs", site.sent)
+            check_record(hub.ledger, "signs", site.sent)
     # a checkpoint of as many lines as an earlier one tells the hub
     site.sent.write_bytes(b"".join(anew.path.read_bytes().splitlines(keepends=True)[:4]))
     with hub.linked(site):
         until(lambda: any(event.what == "rewritten" for _, event in hub.ledger.events_after(0, "")))
     with pytest.raises(Problem, match="contradicts an earlier one"):
-        check_checkpoints(hub.ledger, hub.roster)
+        check_checkpoints(hub.ledger)
     site.sent.write_bytes(whole)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,27 @@ def test_a_mistake_in_tasks_and_the_rest_is_told_at_its_place(tasks: tuple[TaskF
     with pytest.raises(Problem) as problem:
         study_of(StudyForm(entries=FILLED, tasks=tasks, rest=rest))
     assert mistakes(problem.value)[0].key == key
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ".".join(["a"] * 90_000) + " = 1",
+        "[" + ".".join(["a"] * 90_000) + "]",
+        " . ".join(["''"] * 30_000) + " = 1",
+        "x = {" + ".".join(['"a b"'] * 30_000) + " = 1}",
+        "\n".join(f"k{number} = 1" for number in range(18_000)),
+        "a" * 199_000,
+        "a" + " " * 190_000,
+        '"' + '\\"' * 99_000,
+    ],
+    ids=["key", "table", "blanks", "inline", "unknown keys", "one word", "one blank", "quotes"],
+)
+def test_a_text_that_is_made_to_take_long_does_not(text: str) -> None:
+    began = time.process_time()
+    with pytest.raises(Problem):
+        study_in(text)
+    assert time.process_time() - began < 5  # it was minutes
 
 
 def test_what_has_no_line_goes_into_the_rest() -> None:

@@ -15,18 +15,14 @@ from html.parser import HTMLParser
 import pytest
 import sqlalchemy as sa
 
-from polyward_server import audit
 from polyward_server.dashboard.app import create_app
 from polyward_server.dashboard.desk import Desk
 from polyward_server.dashboard.guard import needed
-from polyward_server.records import Event
-from polyward_server.tables import contacts, imports, invitations, metrics, rounds, studies, tags
+from polyward_server.dashboard.panels import harmless
+from polyward_server.tables import rounds
 from tests.support.dashboard import Served, served
-from tests.support.story import tell
+from tests.support.hostile import FORMULA, hostile_hub
 
-MARKUP = "'\"><xss onclick=x>{{71*99991}}\u202e\u0007</td></script><script>alert(1)</script>"
-SITE = "'\"><xss onclick=x>{{71*99991}}\u202e\u0007</td>"
-FORMULA = '=HYPERLINK("http://evil.example";"x")'
 COMPUTED = "7099361"
 OURS = re.compile(r"/static/[\w.-]+\.js")
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
@@ -34,27 +30,7 @@ VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "met
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    hub = tell(tmp_path_factory.mktemp("hostile") / "hub", rounds=3, sites={SITE: 300, FORMULA: 100, "porto": 90})
-    with served(hub) as running:
-        with running.ledger.engine.begin() as db:
-            db.execute(studies.update().values(id=MARKUP, reason=MARKUP, author=MARKUP))
-            db.execute(metrics.update().where(metrics.c.site == "porto", metrics.c.round == 3).values(name=MARKUP))
-            work = {"study": MARKUP, "round": 3, "phase": "training", "done": 1, "of": 2}
-            gpu = {"model": MARKUP, "memory_used": 1, "memory_total": 2, "busy": 0.5}
-            machine = {"cpu": 0.1, "memory_used": 1, "memory_total": 2, "disk_free": 1, "gpus": [gpu]}
-            status = json.dumps({"state": "working", "work": work, "machine": machine, "refusals": {}})
-            db.execute(contacts.update().values(software=MARKUP))
-            db.execute(contacts.update().where(contacts.c.site == SITE).values(status=status))
-            encoder = db.execute(sa.select(rounds.c.encoder)).scalars().first()
-            made = {"at": "2026-11-01T00:00:00.000+00:00", "actor": MARKUP}
-            db.execute(tags.insert().values(tag=MARKUP, encoder=encoder, **made))
-            db.execute(imports.insert().values(encoder=encoder, source=MARKUP, lineage="{}", **made))
-            db.execute(
-                invitations.insert().values(token="0" * 64, site=MARKUP, expires=4e9, approved=True, made=made["at"])
-            )
-            digest = db.execute(sa.select(studies.c.digest)).scalar_one()
-            for what in ("refused", "missed", "outlier", "joined", MARKUP):
-                audit.append(db, Event(digest, 3, SITE, what, MARKUP, MARKUP))
+    with served(hostile_hub(tmp_path_factory.mktemp("hostile") / "hub")) as running:
         yield running
 
 
@@ -99,6 +75,16 @@ def test_what_a_stream_sends_is_as_harmless(hostile: Served) -> None:
                     assert "&lt;xss" in told["html"]
                     return
     pytest.fail("the stream ended without the sites")
+
+
+@pytest.mark.parametrize(
+    "cell", ["=1+1", "+1", "-1", "@a", "\t=1", "\r=1", "\n=1", "  =1+1", "|x", "\uff1d1", "\uff0b1"]
+)
+def test_however_a_formula_begins_its_cell_is_text(cell: str) -> None:
+    plain = cell.replace("\r", " ")  # which would begin a row
+    assert harmless(cell) == f"'{plain}"
+    assert harmless(f"a{cell}") == f"a{plain}"
+    assert harmless(-1.5) == -1.5
 
 
 def test_json_is_json_and_no_cell_is_a_formula(hostile: Served, paths: list[str]) -> None:

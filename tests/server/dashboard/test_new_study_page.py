@@ -52,6 +52,16 @@ def test_an_encoder_that_nobody_has_built_is_not_known(dashboard: Served) -> Non
     assert "known once the first one joins" in told["html"]
 
 
+def test_of_a_registered_encoder_no_site_sends_the_first_state(dashboard: Served) -> None:
+    with dashboard.browser("coordinator") as page:
+        seed = page.post("/new/check", json=FORM).json()
+        entries = {**FORM["entries"], "encoder.start": 64 * "a"}
+        registered = page.post("/new/check", json={**FORM, "entries": entries}).json()
+    assert (seed["proposal"]["first"], registered["proposal"]["first"]) == (["encoder"], [])
+    assert "made from the seed" in seed["html"]
+    assert "made from the seed" not in registered["html"]
+
+
 def test_a_draft_is_kept_once_and_its_file_is_the_same_study(dashboard: Served, tmp_path: Path) -> None:
     with dashboard.browser("coordinator", "ada") as page:
         where = page.post("/new/draft", json=FORM).json()["go"]

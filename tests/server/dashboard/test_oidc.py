@@ -11,9 +11,10 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
-from polyward_server.dashboard.oidc import NotVouched
+from polyward_server.dashboard.oidc import MOST_ASKED, MOST_ASKED_OF_ADDRESS, NotVouched
 from polyward_server.dashboard.oidc import Provider as RelyingProvider
-from polyward_server.hub import Hub, OpenId
+from polyward_server.hub import Hub
+from polyward_server.hub_file import OpenId
 from polyward_server.people import users
 from polyward_shared import pki
 from tests.support.dashboard import Served, served
@@ -95,6 +96,19 @@ def test_a_state_is_good_once_and_in_one_browser(federated: tuple[Served, Provid
             assert answer.status_code == 403
             assert "<script>alert" not in answer.text
             assert "begin again" in answer.text
+
+
+def test_who_asks_without_end_pushes_out_their_own_questions_alone(
+    federated: tuple[Served, Provider], tmp_path: Path
+) -> None:
+    dashboard, _ = federated
+    assert dashboard.hub.file.oidc is not None
+    asking = RelyingProvider(dashboard.hub.file.oidc, tmp_path / "secret")
+    asking.ask("https://hub/sign-in/back", "/", "somebody")
+    for _ in range(2 * MOST_ASKED):
+        asking.ask("https://hub/sign-in/back", "/", "a flood")
+    addresses = [each.address for each in asking._asked.values()]
+    assert (addresses.count("somebody"), addresses.count("a flood")) == (1, MOST_ASKED_OF_ADDRESS)
 
 
 @pytest.mark.parametrize("algorithm", ["none", "HS256", "foreign", "RS512", "PS256"])
@@ -180,14 +194,14 @@ def test_a_provider_that_describes_itself_wrongly_is_not_gone_to(tmp_path: Path,
         other.document = document
         file = OpenId(issuer=other.issuer, client_id=CLIENT, roles={"x": "viewer"}, authority=other.ca)
         with pytest.raises(NotVouched):
-            RelyingProvider(file, tmp_path / "secret").ask("https://hub/sign-in/back", "/")
+            RelyingProvider(file, tmp_path / "secret").ask("https://hub/sign-in/back", "/", "")
 
 
 def test_a_provider_that_is_away_or_not_trusted_is_told_in_words(tmp_path: Path) -> None:
     with oidc_provider(tmp_path) as other:
         stranger = OpenId(issuer=other.issuer, client_id=CLIENT, roles={"x": "viewer"})
         with pytest.raises(NotVouched, match="does not answer"):
-            RelyingProvider(stranger, tmp_path / "secret").ask("https://hub/sign-in/back", "/")
+            RelyingProvider(stranger, tmp_path / "secret").ask("https://hub/sign-in/back", "/", "")
 
 
 @pytest.mark.parametrize("issuer", ["http://login.example", "login.example", "https://login.example?x=1"])

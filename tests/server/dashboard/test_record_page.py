@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from polyward_server.dashboard.verifying import Verifier
 from polyward_server.ledger import Ledger
 from polyward_server.records import Event
-from polyward_server.roster import Roster
+from polyward_server.statements import keep_statement
 from polyward_server.tables import events
 from polyward_server.views.audit import Wanted, look, read_events
 from polyward_shared import pki
@@ -39,7 +39,7 @@ def falsify(ledger: Ledger, number: int) -> None:
 
 
 def test_a_sound_record_is_looked_through_from_where_the_last_look_ended(ledger: Ledger) -> None:
-    verifier = Verifier(ledger, Roster(ledger))
+    verifier = Verifier(ledger)
     first = verifier.verify()
     assert (first.events, first.problem) == (5, "")
     ledger.note(Event("", 0, "north", "asks"))
@@ -49,7 +49,7 @@ def test_a_sound_record_is_looked_through_from_where_the_last_look_ended(ledger:
 
 
 def test_a_change_of_an_old_event_is_found_by_a_whole_look_and_stays_found(ledger: Ledger) -> None:
-    verifier = Verifier(ledger, Roster(ledger))
+    verifier = Verifier(ledger)
     verifier.verify()
     falsify(ledger, 3)
     assert verifier.verify().problem == ""  # only what is new was looked at
@@ -58,7 +58,7 @@ def test_a_change_of_an_old_event_is_found_by_a_whole_look_and_stays_found(ledge
 
 
 def test_a_change_of_a_new_event_is_found_by_a_short_look(ledger: Ledger) -> None:
-    verifier = Verifier(ledger, Roster(ledger))
+    verifier = Verifier(ledger)
     verifier.verify()
     ledger.note(Event("", 0, "north", "asks"))
     falsify(ledger, 6)
@@ -66,15 +66,17 @@ def test_a_change_of_a_new_event_is_found_by_a_short_look(ledger: Ledger) -> Non
 
 
 def test_statements_of_sites_are_told_site_by_site(ledger: Ledger) -> None:
-    roster, key = Roster(ledger), pki.new_key()
+    key = pki.new_key()
     public = pki.public_key_pem(key.public_key())
     for count, mine in ((1, True), (2, True), (3, False)):
         stated = Checkpoint(
             site="north" if mine else "south", count=count, hash="a" * 64, at="2026-11-20T09:00:00+00:00"
         )
         signature = pki.signed(key, stated.statement()) if mine else b"forged"
-        roster.keep(Receipt(**stated.model_dump(), rounds=0, head=head_after([], GENESIS)), signature, public)
-    found = look(ledger, roster, Verifier(ledger, roster).found, whole=True)
+        keep_statement(
+            ledger, Receipt(**stated.model_dump(), rounds=0, head=head_after([], GENESIS)), signature, public
+        )
+    found = look(ledger, Verifier(ledger).found, whole=True)
     assert [(row.site, row.lines, row.statements, bool(row.problem)) for row in found.rows] == [
         ("south", 3, 1, True),
         ("north", 2, 2, False),

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from polyward_server.contacts import Contact, keep_contacts
 from polyward_server.ledger import Ledger
-from polyward_server.roster import Contact, Roster
+from polyward_server.roster import Roster
 from polyward_server.views.sites import SiteRow, read_sites
 from polyward_shared import pki
 
@@ -26,7 +27,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 def seen(ledger: Ledger) -> dict[str, SiteRow]:
-    return {row.site: row for row in read_sites(ledger, Roster(ledger)).rows}
+    return {row.site: row for row in read_sites(ledger).rows}
 
 
 def test_a_certificate_that_ends_soon_has_missed_its_renewal(ledger: Ledger) -> None:
@@ -55,18 +56,19 @@ def test_other_software_is_marked(ledger: Ledger) -> None:
     }
     for site, software in told.items():
         roster.register(site, pki.public_key_pem(pki.new_key().public_key()))
-        roster.heard(Contact(site, True, time.time(), None, software, {"state": "idle"}))
+        keep_contacts(ledger, Contact(site, True, time.time(), None, software, {"state": "idle"}))
     assert {site: row.differs for site, row in seen(ledger).items()} == {"a": "", "b": "", "c": "sites", "d": "hub"}
 
 
 def test_states(ledger: Ledger) -> None:
     roster = Roster(ledger)
-    for site in ("away", "here", "working", "revoked"):
+    for site in ("away", "here", "working", "revoked", "unknown"):
         roster.register(site, pki.public_key_pem(pki.new_key().public_key()))
-    roster.heard(Contact("here", True, time.time()))
+    keep_contacts(ledger, Contact("here", True, time.time()))
+    keep_contacts(ledger, Contact("unknown", True, time.time(), None, "", {"state": "of a later version"}))
     work = {"study": "f" * 64, "round": 3, "phase": "training", "done": 1, "of": 2}
-    roster.heard(Contact("working", True, time.time(), None, "", {"state": "working", "work": work}))
-    roster.heard(Contact("revoked", True, time.time(), None, "", {"state": "idle", "work": work}))
+    keep_contacts(ledger, Contact("working", True, time.time(), None, "", {"state": "working", "work": work}))
+    keep_contacts(ledger, Contact("revoked", True, time.time(), None, "", {"state": "idle", "work": work}))
     roster.revoke("revoked", actor="ada")
     rows = seen(ledger)
     assert {site: row.state for site, row in rows.items()} == {site: site for site in rows}

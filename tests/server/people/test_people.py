@@ -222,6 +222,23 @@ def test_ones_own_password_needs_the_present_one(ada: sa.Engine) -> None:
     assert sessions.find(ada, new, NOW) is not None  # nothing has changed
 
 
+def test_an_old_password_is_no_way_around_its_renewal(ada: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry.sign_in(ada, "ada", PASSWORD, HERE, NOW)
+    right = passwords.is_right
+
+    def renewed_meanwhile(stored: str, password: str) -> bool:
+        found = right(stored, password)
+        with ada.begin() as db:
+            users.change_password(db, "ada", "of the admin's choice", actor="eve")
+        return found
+
+    monkeypatch.setattr(passwords, "is_right", renewed_meanwhile)
+    with pytest.raises(entry.WrongEntry):
+        entry.change_own(ada, "ada", PASSWORD, "of the thief's choice", HERE, NOW)
+    monkeypatch.undo()
+    assert entry.sign_in(ada, "ada", "of the admin's choice", HERE, NOW)
+
+
 def test_who_is_vouched_for_has_the_role_of_today(engine: sa.Engine) -> None:
     first = entry.vouched(engine, "vera", "admin", "subject", NOW)
     again = entry.vouched(engine, "vera", "viewer", "subject", NOW)

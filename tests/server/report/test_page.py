@@ -15,6 +15,7 @@ from polyward_server.ledger import Ledger
 from polyward_server.records import Event, Member, State
 from polyward_server.report.writing import page
 from polyward_server.roster import Roster
+from polyward_server.statements import keep_statement
 from polyward_server.tables import approvals
 from polyward_shared import pki
 from polyward_shared.checkpoints import Checkpoint, Receipt, head_after
@@ -57,9 +58,9 @@ def test_gains_are_those_of_the_ledger(told: Hub) -> None:
     assert len(known) == sum(map(len, HOLDS.values()))
     results = [table for table in read.tables if table.caption.startswith("Latest figures")]
     for gain in known:
-        [table] = [each for each, task in zip(results, facts.study.tasks, strict=True) if task == gain.task]
+        [table] = [each for each, task in zip(results, facts.study.tasks, strict=True) if task == gain.federated.task]
         assert table.cell(gain.site, "Gain") == f"{gain.gain:+.3f}"
-        assert table.cell(gain.site, "Federated").startswith(f"{gain.federated:.3f} (")
+        assert table.cell(gain.site, "Federated").startswith(f"{gain.federated.value:.3f} (")
         assert table.cell(gain.site, "Kept") == DASH
     better = sum(gain.gain > 0 for gain in known)
     assert f"better than the one trained alone in {better} of {len(known)} pairs" in read.text
@@ -178,16 +179,16 @@ def test_final_figures_take_the_place_of_a_round_s(brief: Hub) -> None:
 
 def test_what_a_site_signed_is_checked(brief: Hub) -> None:
     key, ledger = pki.new_key(), Ledger(brief.ledger)
-    roster, at = Roster(ledger), "2026-11-21T09:00:00.000+00:00"
+    at = "2026-11-21T09:00:00.000+00:00"
     stated = Checkpoint(site="bergen", count=7, hash="c" * 64, at=at)
     head = head_after(ledger.history())
     receipt = Receipt(**stated.model_dump(), rounds=len(ledger.history()), head=head)
-    roster.keep(receipt, pki.signed(key, stated.statement()), pki.public_key_pem(key.public_key()))
+    keep_statement(ledger, receipt, pki.signed(key, stated.statement()), pki.public_key_pem(key.public_key()))
     assert "7 lines of its own record, signed 2026-11-21 09:00 UTC" in page_of(brief).text
     assert "signature verified" in page_of(brief).text
     assert "1 statements of sites, each with its site's signature" in page_of(brief).text
     forged = Receipt(site="leiden", count=3, hash="d" * 64, at=at, rounds=0, head="")
-    roster.keep(forged, pki.signed(key, b"other"), pki.public_key_pem(key.public_key()))
+    keep_statement(ledger, forged, pki.signed(key, b"other"), pki.public_key_pem(key.public_key()))
     ledger.close()
     assert "signature not the site's" in page_of(brief).text
     assert "What sites have signed does not agree" in page_of(brief).text

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from polyward_server.contacts import Contact, keep_contacts
 from polyward_server.ledger import Ledger
 from polyward_server.records import Contribution, Event, Member, Pair, Round, Signals, State
-from polyward_server.roster import Contact, Roster
+from polyward_server.roster import Roster
 from polyward_server.tables import approvals
 from polyward_server.told import Span, keep_spans
 from polyward_server.views.picture import Picture, Pictures
@@ -82,7 +83,7 @@ class ByHand:
         keep_spans(self.ledger, {(DIGEST, number, site): [Span(*phase) for phase in phases]})
 
     def heard(self, site: str, at: float, *, connected: bool = True, **status: object) -> None:
-        self.roster.heard(Contact(site, connected, at, at, "polyward 0.2.0", status))
+        keep_contacts(self.ledger, Contact(site, connected, at, at, "polyward 0.2.0", status))
 
 
 def figure(task: str, value: float, cases: int = 50, *, stage: Stage = Stage.TRAINED, split: str = "test") -> Metric:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from polyward_server.contacts import Contact, keep_contacts
 from polyward_server.ledger import Ledger
 from polyward_server.records import Contribution, Event, Round
-from polyward_server.roster import Contact, Roster
+from polyward_server.roster import Roster
 from polyward_server.views.health import metrics_text
 from polyward_shared import pki
 from tests.support.toy_trainer import toy_study
@@ -46,7 +47,7 @@ def test_every_figure_can_be_worked_out_by_hand(tmp_path: Path) -> None:
         pki.new_node_certificate("north", key.public_key(), pki.AUTHORITY_LIFETIME, authority_key, authority),
         holder="",
     )
-    roster.heard(Contact("north", True, time.time() - 5))
+    keep_contacts(ledger, Contact("north", True, time.time() - 5))
     found = figures(metrics_text(ledger, roster))
     study = {("study", "toy"), ("digest", DIGEST[:12])}
 

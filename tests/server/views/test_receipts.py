@@ -31,7 +31,7 @@ def test_the_last_word_of_a_round_counts(tmp_path: Path) -> None:
         for word in words:
             ledger.note(Event(digest, number, "a", str(word)))
     ledger.note(Event(digest, 5, "b", "refused", "policy"))
-    one, other = read_receipts(ledger, roster, digest).rows
+    one, other = read_receipts(ledger, digest).rows
     ledger.close()
     assert one.turns == {1: Turn.REFUSED, 2: Turn.MISSED, 3: Turn.ASKED, 4: Turn.MISSED}
     assert one.rounds(Turn.MISSED) == (2, 4)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from polyward_server.told import read_spans
 from polyward_server.views.timeline import MOST_TICKS, _ticks, read_timeline
 from polyward_shared.problems import Problem
 from tests.server.views.by_hand import DIGEST, ByHand
@@ -54,6 +56,24 @@ def test_the_open_round_shows_what_is_done_now(hand: ByHand) -> None:
     assert wien.outcome == "not asked"
 
 
+def test_no_site_makes_a_round_begin_before_it_was_asked_for(hand: ByHand) -> None:
+    hand.note(1, "bergen", "asked", "attempt 1")
+    hand.worked(1, "bergen", ("fetching", time.time() - 5 * 86_400, 2.0))
+    hand.worked(1, "stranger", ("fetching", time.time() - 30, 2.0))  # of no member of the study
+    began = read_timeline(hand.look()).began
+    assert began is not None
+    assert 59 < time.time() - began.timestamp() < 120
+    assert {lane.site for lane in read_timeline(hand.look()).lanes} == {"bergen", "porto", "wien"}
+
+
+def test_of_a_round_that_has_not_begun_nothing_is_kept(hand: ByHand) -> None:
+    hand.commits(1, {"bergen": 1.0})
+    for number in (0, 1, 2, 3, 100_000):
+        hand.worked(number, "bergen", ("fetching", 1000.0, 2.0))
+    assert set(read_spans(hand.ledger, DIGEST)) == {0, 1, 2}
+    assert read_timeline(hand.look()).choices == (2, 1)
+
+
 def test_work_on_an_earlier_round_is_not_drawn_into_the_open_one(hand: ByHand) -> None:
     hand.commits(1, {"bergen": 1.0})
     hand.note(2, "bergen", "asked", "attempt 1")
@@ -76,7 +96,7 @@ def test_an_earlier_round_can_be_chosen_and_no_other_thing(hand: ByHand) -> None
     assert read_timeline(hand.look()).round == 3
     assert read_timeline(hand.look(), round="2").round == 2
     assert read_timeline(hand.look()).choices == (3, 2, 1)
-    for wrong in ("0", "4", "-1", "²", "two", "9" * 400):
+    for wrong in ("0", "4", "-1", "²", "two", "9" * 5000):
         with pytest.raises(Problem, match="one of the last ten rounds"):
             read_timeline(hand.look(), round=wrong)
 

@@ -88,6 +88,7 @@ function options(chart, width) {
 function place(chart, element) {
   const data = [chart.x, ...chart.y.map((line) => line.values)];
   const plot = new uPlot(options(chart, element.clientWidth || 320), data, element);
+  if (chart.y.length > NAMED) plot.root.querySelector(".u-legend").tabIndex = 0; // a long one is scrolled, by keys too
   drawn.set(element.id, { plot, host: element, labels: labels(chart) });
 }
 

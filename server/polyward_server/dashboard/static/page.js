@@ -21,7 +21,7 @@ function refresh(name, html) {
   const next = document.createElement("div");
   next.innerHTML = html;
   const open = [...place.querySelectorAll("details[open][id]")].map((each) => each.id);
-  const focused = place.contains(document.activeElement) ? document.activeElement.id : "";
+  const focused = place.contains(document.activeElement) && counterpart(document.activeElement, place, next);
   const scrolled = [...place.querySelectorAll(".scroll")].map((each) => each.scrollLeft);
   for (const each of place.querySelectorAll("input[id], textarea[id]")) { // what somebody is writing stays
     const again = next.querySelector(`#${CSS.escape(each.id)}`);
@@ -36,9 +36,18 @@ function refresh(name, html) {
   place.replaceChildren(...next.childNodes);
   for (const id of open) place.querySelector(`#${CSS.escape(id)}`)?.setAttribute("open", "");
   place.querySelectorAll(".scroll").forEach((each, i) => (each.scrollLeft = scrolled[i] || 0));
-  if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
+  if (focused) focused.focus({ preventScroll: true });
   drawCharts(place);
   tellTimes(place);
+}
+
+// What stands in the new panel for what had the focus in the old one: nobody loses their place by news.
+function counterpart(active, before, after) {
+  if (active.id) return after.querySelector(`#${CSS.escape(active.id)}`);
+  const named = (each) => each.getAttribute("aria-label") || each.textContent;
+  const alike = (each) => each.getAttribute("href") === active.getAttribute("href") && named(each) === named(active);
+  const all = (where) => [...where.querySelectorAll(active.localName)].filter(alike);
+  return all(after)[all(before).indexOf(active)];
 }
 
 function listen() {
@@ -72,7 +81,7 @@ const UNITS = [[86400, "days"], [3600, "h"], [60, "min"], [1, "s"]];
 
 function inWords(seconds) {
   const [size, unit] = UNITS.find(([size]) => seconds >= 2 * size) || [1, "s"];
-  return `${Math.floor(seconds / size)} ${unit}`;
+  return `${Math.round(seconds / size)} ${unit}`;
 }
 
 function tellTimes(where) {
@@ -138,6 +147,18 @@ document.addEventListener("click", (event) => {
     localStorage.setItem("theme", document.documentElement.dataset.theme);
     drawCharts(document, true);
   }
+});
+
+const menu = document.querySelector(".menu");
+
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape" || !menu?.open) return;
+  menu.open = false;
+  menu.querySelector("summary").focus();
+});
+
+document.addEventListener("click", (event) => {
+  if (menu?.open && !menu.contains(event.target)) menu.open = false;
 });
 
 drawCharts(document);
