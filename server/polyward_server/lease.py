@@ -38,6 +38,13 @@ def holder_of(folder: Path) -> str:
     return path.read_text(encoding="ascii")
 
 
+def is_held(engine: sa.Engine, study: str) -> bool:
+    """Whether a runner has this study in its hands."""
+    good = (leases.c.study == study) & (leases.c.until > time.time())
+    with engine.connect() as db:
+        return db.execute(sa.select(leases.c.study).where(good)).first() is not None
+
+
 class Lease:
     """The right to run one study. Use as a context once it is taken: it is renewed meanwhile and given back after."""
 

@@ -47,6 +47,7 @@ class Seen:
     streams: list[float] = field(default_factory=list)
     pages: list[float] = field(default_factory=list)
     memory: dict[str, list[tuple[float, float]]] = field(default_factory=dict)  # seconds, MB
+    lost: int = 0  # streams that ended early
 
 
 def run(folder: Path, scale: Scale, step: Step) -> list[Row]:
@@ -99,7 +100,7 @@ async def _watch(hub: RealHub, digest: str, cookie: dict[str, str], viewers: int
         base_url=address,
         verify=str(hub.hub.ca),
         cookies=cookie,
-        timeout=30,
+        timeout=httpx.Timeout(30, read=120),
         limits=httpx.Limits(max_connections=viewers + 5),
     ) as client:
         watchers = [asyncio.create_task(_stream(client, digest, sent, seen)) for _ in range(viewers)]
@@ -112,11 +113,11 @@ async def _watch(hub: RealHub, digest: str, cookie: dict[str, str], viewers: int
             await asyncio.to_thread(hub.ledger.note, Event(digest, 4, "clinic00", "outlier", mark))
             await asyncio.sleep(MARK_SECONDS)
         await asyncio.sleep(2)
-        for task in [*watchers, reader]:
-            if task.done():
-                task.result()  # whatever ended it early is said
+        tasks = [*watchers, reader]
+        seen.lost = sum(task.done() for task in tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*watchers, reader, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _stream(client: httpx.AsyncClient, digest: str, sent: dict[str, float], seen: Seen) -> None:
@@ -196,6 +197,7 @@ def main() -> int:
         f"an event to a browser: median {statistics.median(seen.streams):.2f} s, 95 % {_high(seen.streams):.2f} s"
     )
     console.print(f"the study's page: median {statistics.median(seen.pages):.3f} s, 95 % {_high(seen.pages):.3f} s")
+    console.print(f"streams that ended early: {seen.lost} of {options.viewers + 1}")
     for name, found in seen.memory.items():
         console.print(f"{name}: {found[0][1]:.0f} MB at first, {found[-1][1]:.0f} MB at last, {slope(found):+.1f} MB/h")
     print(json.dumps(seen.memory), file=sys.stderr)

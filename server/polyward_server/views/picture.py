@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from polyward_server.contacts import Contact, pulse_of, read_contacts
 from polyward_server.gains import primary, shown_split
+from polyward_server.lease import is_held
 from polyward_server.ledger import Ledger
 from polyward_server.records import Contribution, Event, Member, Noted, Pair, Round, State
 from polyward_server.roster import Roster
@@ -111,6 +112,7 @@ class Picture:
     reason: str
     author: str
     extends: str
+    held: bool  # a runner has it in its hands
     line: tuple[tuple[str, str], ...]  # digest and name of the studies that a runner takes, the next one first
     rounds: tuple[Round, ...]
     given: Mapping[int, tuple[Contribution, ...]]
@@ -240,6 +242,7 @@ class Pictures:
             reason=row.reason,
             author=row.author,
             extends=row.extends,
+            held=is_held(ledger.engine, digest),
             line=tuple((each, names.get(each, "")) for each in ledger.in_line()),
             rounds=(*(before.rounds if before else ()), *_until(last, ledger.rounds(digest, after=had))),
             given={**(before.given if before else {}), **_settled(last, ledger.contributions(digest, after=had))},

@@ -29,6 +29,7 @@ class StudyHead(Frozen):
     id: str
     state: State
     reason: str
+    ending: bool  # paused or stopped, but its round is not over yet
     author: str
     extends: str  # digest of the study that it goes on from, or empty
     round: int  # the last committed one
@@ -73,6 +74,7 @@ def read_head(picture: Picture) -> StudyHead:
         id=study.id,
         state=picture.state,
         reason=picture.reason,
+        ending=picture.held and picture.state in {State.PAUSED, State.STOPPED},
         author=picture.author,
         extends=picture.extends,
         round=picture.last,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from polyward_server.lease import Lease
 from polyward_server.records import State
 from polyward_server.views.study import read_head
 from tests.server.views.by_hand import DIGEST, STUDY, ByHand
@@ -59,3 +60,15 @@ def test_what_may_be_done_follows_the_course_of_the_study(hand: ByHand) -> None:
     assert possible[State.RUNNING] == ("pause", "stop")
     assert possible[State.PAUSED] == ("resume", "stop")
     assert possible[State.STOPPED] == ("enqueue",)  # there is no encoder yet from which another could go on
+
+
+def test_a_paused_study_is_ending_while_a_runner_has_it(hand: ByHand) -> None:
+    lease = Lease(hand.ledger.engine, DIGEST, "a runner")
+    assert lease.take()
+    with lease:
+        hand.ledger.set_state(DIGEST, State.RUNNING)
+        assert not read_head(hand.look()).ending
+        hand.ledger.set_state(DIGEST, State.PAUSED)
+        assert read_head(hand.look()).ending
+    hand.note(0, "bergen", "asked")
+    assert not read_head(hand.look()).ending
