@@ -49,7 +49,7 @@ def encoders_command(
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for heading in ("encoder", "study", "round", "tags", "releases", "size", "made (UTC)"):
         table.add_column(heading, overflow="fold", no_wrap=heading not in {"study", "tags", "releases"})
-    shown = [row for row in found.rows if every or row.newest or row.source or row.tags or row.releases]
+    shown = [row for row in found.rows if every or row.outstanding]
     for row in shown:
         table.add_row(
             row.state[:12],

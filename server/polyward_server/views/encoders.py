@@ -30,6 +30,11 @@ class EncoderRow(Frozen):
     at: AwareDatetime
     newest: bool  # of its study
 
+    @property
+    def outstanding(self) -> bool:
+        """Whether it is the newest of its study, an import, or has a name."""
+        return self.newest or not self.study or bool(self.tags or self.releases)
+
 
 class Encoders(Frozen):
     """Every state, the newest first."""

@@ -66,7 +66,7 @@ function options(chart, width) {
       { ...axis, label: chart.xLabel, size: 32, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] },
       { ...axis, label: chart.yLabel, size: 48 },
     ],
-    series: [{ label: chart.xLabel }, ...chart.y.map(({ label, place }, i) => {
+    series: [{ label: chart.xLabel, value: (_, v) => (v == null ? "" : v) }, ...chart.y.map(({ label, place }, i) => {
       const at = place ?? i, colour = colours[at % colours.length];
       return {
         label,
@@ -75,7 +75,7 @@ function options(chart, width) {
         dash: DASHES[(at + Math.floor(at / colours.length)) % DASHES.length],
         points: { show: chart.x.length < 2, size: 6, filter: alone, fill: colour },
         spanGaps: false,
-        value: (_, v) => (v == null ? "–" : v.toPrecision(4)),
+        value: (_, v) => (v == null ? "" : v.toPrecision(4)), // nothing, until somebody points at a round
       };
     })],
     legend: { show: true, live: chart.y.length <= NAMED },

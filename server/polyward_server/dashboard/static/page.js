@@ -7,11 +7,14 @@ const stream = document.body.dataset.live;
 const state = document.querySelector(".live");
 const shown = new Map(); // panel -> HTML as it came, so that nothing is touched that has not changed
 
+let lost = 0; // when the hub was last heard, while it is not; 0 while it is
+
 function say(word, text) {
-  if (state && state.dataset.state !== word) {
-    state.dataset.state = word;
-    state.querySelector("span").textContent = text;
-  }
+  if (!state || state.dataset.state === word) return;
+  state.dataset.state = word;
+  state.querySelector("span").textContent = text;
+  lost = word === "away" ? Date.now() : 0;
+  document.body.toggleAttribute("data-lost", lost > 0); // what is shown may be true no more
 }
 
 function refresh(name, html) {
@@ -59,7 +62,7 @@ function listen() {
   });
   events.addEventListener("signed-out", toSignIn);
   events.onerror = () => {
-    say("away", "reconnecting");
+    say("away", `reconnecting; as of ${new Date().toLocaleTimeString()}`);
     if (events.readyState === EventSource.CLOSED) setTimeout(listenAgain, 2000);
   };
   addEventListener("pagehide", () => events.close());
@@ -88,7 +91,7 @@ function tellTimes(where) {
   for (const each of where.querySelectorAll("time[data-ago], time[data-until]")) {
     const at = Date.parse(each.dateTime);
     each.title ||= new Date(at).toLocaleString();
-    const seconds = (Date.now() - at) / 1000;
+    const seconds = ((lost || Date.now()) - at) / 1000; // nothing comes nearer while nobody knows
     const until = "until" in each.dataset;
     each.textContent = until
       ? seconds < 0 ? `in ${inWords(-seconds)}` : `${inWords(seconds)} over`
