@@ -97,10 +97,10 @@ def _crowded(ledger: Ledger) -> str:
         ledger.join(digest, Member(name, samples, dict.fromkeys(TASKS, samples), SCHEMA.to_json(), "polyward", True))
     ledger.set_state(digest, State.PAUSED)
     for number in range(4):
-        named = [f"{number:x}{part}" * 32 for part in "0e"]
+        state, encoder = f"{number:x}0" * 32, f"{number:x}e" * 32
         given = [
             Contribution(
-                name, 1, samples, float(draw.uniform(0.5, 2)), named[0], 4_200_000, 4_200_000, 31.0, 40, 1.0, 0.02
+                name, 1, samples, float(draw.uniform(0.5, 2)), state, 4_200_000, 4_200_000, 31.0, 40, 1.0, 0.02
             )
             for name, samples in CROWD.items()
         ]
@@ -113,7 +113,7 @@ def _crowded(ledger: Ledger) -> str:
             Pair(one, other, float(draw.uniform(-0.4, 0.9)), 0.9) for one in CROWD for other in CROWD if one < other
         ]
         signals = Signals(0.9, 1.5, 0.35, 0.5, 40.0)
-        committed = Round(number, *named, 61.0, signals=signals)
+        committed = Round(number, state, encoder, 61.0, signals=signals)
         ledger.commit_round(digest, committed, given if number else (), figures if number else (), between)
     return digest
 
