@@ -87,6 +87,7 @@ def attempts(script: str, arguments: Sequence[object]) -> str:
 def tried(site: Site, part: Part, script: str, *arguments: object, user: int | None = None) -> dict[str, Any]:
     """What came of a script's attempts in a process that is isolated like the part."""
     with isolated(site, part, script, *arguments, user=user) as (_, found):
+        assert "error" not in found, found
         return found
 
 
