@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check recipes bench screens protos clean
+.PHONY: demo test check whole recipes bench screens protos clean
 
 demo: $(INSTALLED)  ## five generated hospitals train one encoder; ends with a table and a page
 	$(BIN)/polyward-sim demo out/demo
@@ -21,6 +21,9 @@ check: $(INSTALLED)  ## lint, types, import rules, fast tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(PYTEST) -n auto --dist loadfile -m "not slow"
+
+whole: $(INSTALLED)  ## the end-to-end tests that `make test` leaves out for their length (about fifteen minutes)
+	$(PYTEST) -m whole
 
 recipes: $(INSTALLED)  ## two rounds of every recipe on generated images, and a look at what they left (about five minutes)
 	$(BIN)/polyward-sim recipes --try

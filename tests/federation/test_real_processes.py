@@ -133,6 +133,7 @@ def kill_everything_of_the_hub(processes: Processes) -> None:
     processes.start("hub")
 
 
+@pytest.mark.whole
 @pytest.mark.slow
 @pytest.mark.alone
 def test_a_superlink_that_is_away_for_90_seconds(tmp_path: Path) -> None:

@@ -81,6 +81,7 @@ def test_a_relatedness_beyond_one_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.whole
 def test_the_benchmark_trains_compares_and_leaves_a_page(tmp_path: Path) -> None:
     from rich.console import Console
 
