@@ -75,7 +75,7 @@ def read_troubles(picture: Picture) -> Troubles:
     for noted, event in picture.told(*KINDS):
         code = "" if event.what in OF_KINDS else event.detail
         key, at = (event.site, event.what, code), moment(noted.at)
-        before = found.get(key)
+        before = found.pop(key, None)  # and back in at the end: the newest is last
         meaning, advice = MEANING.get(code, UNKNOWN) if code else OF_KINDS.get(event.what, UNKNOWN)
         found[key] = TroubleRow(
             site=event.site or "hub",
@@ -89,4 +89,4 @@ def read_troubles(picture: Picture) -> Troubles:
             meaning=meaning,
             advice=advice,
         )
-    return Troubles(rows=tuple(sorted(found.values(), key=lambda row: (row.last, row.site, row.kind), reverse=True)))
+    return Troubles(rows=tuple(reversed(found.values())))
