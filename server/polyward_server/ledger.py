@@ -216,18 +216,13 @@ class Ledger:
             audit.append(db, happened)
         self._watch(happened)
 
-    def add_metrics(self, study: str, number: int, figures: Iterable[tuple[str, Metric]]) -> None:
-        """Figures that belong to no new state: those after the final tuning. The same site's replace older ones."""
-        with self._engine.begin() as db:
-            measurements.replace(db, study, number, figures)
-
     def conclude(self, happened: Event, models: Mapping[str, Kept], figures: Iterable[Metric]) -> None:
         """What a site says at the end of a study: its last figures, and which model it keeps for each task."""
         site = happened.site
         with self._engine.begin() as db:
             audit.append(db, happened)
             measurements.keep(db, happened.study, site, models)
-            measurements.replace(db, happened.study, happened.round, [(site, metric) for metric in figures])
+            measurements.replace(db, happened.study, happened.round, site, figures)
         self._watch(happened)
 
     def contributions(self, study: str, *, after: int = -1) -> dict[int, list[Contribution]]:
@@ -253,11 +248,6 @@ class Ledger:
             for row in db.execute(query.order_by(pairs.c.round, pairs.c.site, pairs.c.other)):
                 found.setdefault(row.round, []).append(Pair(row.site, row.other, row.cosine, row.magnitude))
         return found
-
-    def note_kept(self, study: str, site: str, models: Mapping[str, Kept]) -> None:
-        """Which model the site keeps for each task; a later word replaces an earlier one."""
-        with self._engine.begin() as db:
-            measurements.keep(db, study, site, models)
 
     def kept(self, study: str) -> dict[tuple[str, str], str]:
         """By site and task: the model that the site keeps."""

@@ -35,13 +35,13 @@ def add(db: sa.Connection, study: str, number: int, figures: Iterable[tuple[str,
         db.execute(metrics.insert(), rows)
 
 
-def replace(db: sa.Connection, study: str, number: int, figures: Iterable[tuple[str, Metric]]) -> None:
-    """Figures after the final tuning take the place of the same sites' older ones."""
-    figures = list(figures)
-    for site in {site for site, _ in figures}:
-        of_site = (metrics.c.study == study) & (metrics.c.site == site)
-        db.execute(sa.delete(metrics).where(of_site & metrics.c.stage.in_(AT_THE_END)))
-    add(db, study, number, figures)
+def replace(db: sa.Connection, study: str, number: int, site: str, figures: Iterable[Metric]) -> None:
+    """Figures after the final tuning, if there are any, take the place of the same site's older ones."""
+    if not (figures := list(figures)):
+        return
+    of_site = (metrics.c.study == study) & (metrics.c.site == site)
+    db.execute(sa.delete(metrics).where(of_site & metrics.c.stage.in_(AT_THE_END)))
+    add(db, study, number, [(site, metric) for metric in figures])
 
 
 def read(db: sa.Connection, study: str) -> list[tuple[int, str, Metric]]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import typer
 from rich.console import Console
@@ -43,6 +45,30 @@ def run_app(app: typer.Typer) -> None:
     except KeyboardInterrupt:
         talk.print("interrupted")
         sys.exit(130)
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """A full disk or a missing permission is told as such."""
+    try:
+        yield
+    except OSError as error:
+        raise Problem(
+            str(error.filename or "the disk"),
+            f"cannot be read or written ({error.strerror})",
+            remedy="make room, or run this as the user that may; then run it again",
+        ) from None
+
+
+@contextmanager
+def bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar, which goes when the work is over; it is told how much is done, of how much."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # most commands draw none
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=talk, transient=True) as progress:
+        line = progress.add_task(what, total=None)
+        yield lambda done, of: progress.update(line, completed=done, total=of)
 
 
 def _tell(text: str) -> None:

@@ -9,9 +9,13 @@ from polyward_deploy.arms import Arm, variation
 from polyward_deploy.compare import collect
 from polyward_deploy.results import Choice, Row, table
 from polyward_server.ledger import Ledger
-from polyward_server.records import Member, Round
+from polyward_server.records import Event, Member, Round
 from polyward_shared.messages import Metric, Stage
 from tests.support.toy_trainer import toy_site, toy_study
+
+
+def ended(study: str) -> Event:
+    return Event(study, 1, "a", "finished")
 
 
 def test_a_figure_of_a_ledger_is_a_row_with_its_interval(tmp_path: Path) -> None:
@@ -22,7 +26,7 @@ def test_a_figure_of_a_ledger_is_a_row_with_its_interval(tmp_path: Path) -> None
     ledger.join(digest, Member("a", 9, {"mask": 9}, "[]", "toy", True))
     ledger.commit_round(digest, Round(1, "s" * 64, "e" * 64, 0.5))
     sure = Metric("mask", "test", Stage.FINAL, "dice", 0.5, 9, low=0.25, high=0.75)
-    ledger.add_metrics(digest, 1, [("a", sure), ("a", Metric("mask", "test", Stage.FINAL, "loss", 1.5, 9))])
+    ledger.conclude(ended(digest), {}, [sure, Metric("mask", "test", Stage.FINAL, "loss", 1.5, 9)])
     ledger.close()
     site = toy_site(tmp_path / "a", "a", study, ("mask",))
     ledgers: dict[Arm, list[Path]] = {"federated": [tmp_path / "ledger.db"]}
@@ -47,8 +51,8 @@ def test_what_sites_trained_alone_is_the_local_arm(tmp_path: Path) -> None:
         figures=[("a", Metric("mask", "test", stage, "dice", value, 9)) for stage, value in in_rounds],
     )
     ends = [(Stage.FINAL, 0.5), (Stage.ALONE_FINAL, 0.625), (Stage.KEPT, 0.625)]
-    ledger.add_metrics(digest, 1, [("a", Metric("mask", "test", stage, "dice", value, 9)) for stage, value in ends])
-    ledger.note_kept(digest, "a", {"mask": "alone"})
+    figures = [Metric("mask", "test", stage, "dice", value, 9) for stage, value in ends]
+    ledger.conclude(ended(digest), {"mask": "alone"}, figures)
     ledger.close()
     site = toy_site(tmp_path / "a", "a", study, ("mask",))
     ledgers: dict[Arm, list[Path]] = {"federated": [tmp_path / "ledger.db"]}

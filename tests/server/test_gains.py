@@ -8,7 +8,7 @@ import pytest
 
 from polyward_server.gains import Gain, gains
 from polyward_server.ledger import Ledger
-from polyward_server.records import Round
+from polyward_server.records import Event, Round
 from polyward_shared.messages import Metric, Stage
 from tests.support.toy_trainer import toy_study
 
@@ -48,8 +48,8 @@ def test_the_latest_time_with_both_figures_counts(ledger: Ledger) -> None:
     assert first["a", "grade"].gain == pytest.approx(0.1)
     assert first["b", "size"].gain == pytest.approx(-1.0)
     assert (first["a", "grade"].when, first["a", "grade"].kept) == ("round 1", "")
-    ledger.add_metrics(digest, 1, [("a", row("grade", Stage.FINAL, 0.6)), ("a", row("grade", Stage.ALONE_FINAL, 0.75))])
-    ledger.note_kept(digest, "a", {"grade": "alone"})
+    ends = [row("grade", Stage.FINAL, 0.6), row("grade", Stage.ALONE_FINAL, 0.75)]
+    ledger.conclude(Event(digest, 1, "a", "finished"), {"grade": "alone"}, ends)
     last = found(ledger)["a", "grade"]
     assert (last.when, last.kept) == ("end", "alone")
     assert last.gain == pytest.approx(-0.15)

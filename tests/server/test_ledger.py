@@ -41,6 +41,10 @@ def figure(stage: Stage, value: float = 0.5, name: str = "dice") -> Metric:
     return Metric("mask", "test", stage, name, value, 7)
 
 
+def ends(site: str, number: int) -> Event:
+    return Event(DIGEST, number, site, "finished")
+
+
 @pytest.fixture
 def ledger(where: Where) -> Iterator[Ledger]:
     made = Ledger(where)
@@ -124,9 +128,9 @@ Ledger(sys.argv[1]).commit_round(DIGEST, Round(1, "t" * 64, "f" * 64, 0.0), [giv
 
 def test_final_figures_replace_those_of_the_same_site_and_no_others(ledger: Ledger) -> None:
     ledger.commit_round(DIGEST, Round(3, "t" * 64, "f" * 64, 0.0), [given("a")], [("a", figure(Stage.TRAINED))])
-    ledger.add_metrics(DIGEST, 3, [("a", figure(Stage.FINAL, 0.1)), ("a", figure(Stage.FINAL, 1.0, "loss"))])
-    ledger.add_metrics(DIGEST, 3, [("b", figure(Stage.FINAL, 0.2))])
-    ledger.add_metrics(DIGEST, 3, [("a", figure(Stage.FINAL, 0.3))])
+    ledger.conclude(ends("a", 3), {}, [figure(Stage.FINAL, 0.1), figure(Stage.FINAL, 1.0, "loss")])
+    ledger.conclude(ends("b", 3), {}, [figure(Stage.FINAL, 0.2)])
+    ledger.conclude(ends("a", 3), {}, [figure(Stage.FINAL, 0.3)])
     found = {(site, m.stage, m.name, m.value) for _, site, m in ledger.metrics(DIGEST)}
     assert found == {
         ("a", Stage.TRAINED, "dice", 0.5),
@@ -139,7 +143,7 @@ def test_intervals_are_kept_and_absent_ones_stay_absent(ledger: Ledger) -> None:
     sure, bare = replace(figure(Stage.TRAINED), low=0.25, high=0.75), figure(Stage.TRAINED, name="loss")
     ledger.commit_round(DIGEST, Round(1, "t" * 64, "f" * 64, 0.0), [given("a")], [("a", sure), ("a", bare)])
     last = replace(figure(Stage.FINAL), low=0.0, high=0.0)
-    ledger.add_metrics(DIGEST, 1, [("a", last)])
+    ledger.conclude(ends("a", 1), {}, [last])
     assert {metric for _, _, metric in ledger.metrics(DIGEST)} == {sure, bare, last}
 
 

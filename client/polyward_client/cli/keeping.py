@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from polyward_client import decisions
 from polyward_client.approvals import read_approval
 from polyward_client.cli.app import KEEP, SiteArgument, StateOption, app
-from polyward_client.decisions import Verdict, last_about, read_decisions
 from polyward_client.site import Site, read_site
-from polyward_shared.commands import new_app, out, talk
+from polyward_shared.commands import bar, new_app, out, talk, writing
 from polyward_shared.problems import Problem
 from polyward_shared.supervise import only_one
 
@@ -41,7 +40,7 @@ def history(
     from polyward_client.trainer.vault.look import study_in
 
     place = read_site(site, state=state)
-    with _writing():
+    with writing():
         files = kept_files(place, study_in(place, study) if study else None)
     if not files:
         talk.print(f"{place.name} has trained nothing yet")
@@ -93,7 +92,7 @@ def prune(
 
     place = read_site(site)
     with _stopped(place):
-        going = prunable(place, finished=finished, aside=aside, gone=_withdrawn(place) if withdrawn else frozenset())
+        going = prunable(place, finished=finished, aside=aside, gone=_left(place) if withdrawn else frozenset())
         if not going:
             talk.print("nothing to delete")
             return
@@ -113,7 +112,7 @@ def verify(site: SiteArgument, state: StateOption = None) -> None:
     from polyward_client.trainer.vault.look import verify as faults_of
 
     place = read_site(site, state=state)
-    with _writing(), _bar("reading") as told:
+    with writing(), bar("reading") as told:
         faults = list(faults_of(place, told))
     for path, found in faults:
         out.print(f"[red]{path.relative_to(place.vault)}[/]: {found}", soft_wrap=True, highlight=False)
@@ -131,7 +130,7 @@ def rotate(
     from polyward_client.trainer.vault.rotate import rotate as seal_anew
 
     place = read_site(site)
-    with _stopped(place), _bar("sealing") as told:
+    with _stopped(place), bar("sealing") as told:
         sealed = seal_anew(place, passphrase=passphrase, told=told)
     out.print(f"[green]sealed {sealed} files anew[/]")
     talk.print("backups from before need what opened the vault until now: make a new one", soft_wrap=True)
@@ -164,7 +163,7 @@ def backup(
     from polyward_client.backup import write_backup
 
     place = read_site(site)
-    with _stopped(place), _bar("copying") as told:
+    with _stopped(place), bar("copying") as told:
         manifest = write_backup(place, file, with_keys=with_keys, told=told)
     size = sum(part.bytes for part in manifest.parts)
     out.print(f"[green]{len(manifest.parts)} files, {size / 1e6:.1f} MB[/] in {file}", soft_wrap=True)
@@ -186,7 +185,7 @@ def restore(
     """Make the site's folder from a backup, and site.toml unless there is one. All of it, or nothing."""
     from polyward_client.restore import restore as make_from
 
-    with _writing(), _bar("checking") as told:
+    with writing(), bar("checking") as told:
         place, manifest = make_from(site, file, told=told)
     when = manifest.at.replace("T", " ")[:16]
     told_parts = f"{len(manifest.parts)} files in {place.state}"
@@ -200,33 +199,12 @@ def _stopped(place: Site) -> Iterator[None]:
     """Holds the node's lock: two that write into one vault would lose files, and a backup would tear."""
     if not place.state.is_dir():
         raise Problem(str(place.state), "there is no such folder", remedy="was another site.toml meant?")
-    with _writing():
+    with writing():
         descriptor = only_one(place.lock, place.name)
         try:
             yield
         finally:
             os.close(descriptor)
-
-
-@contextmanager
-def _writing() -> Iterator[None]:
-    """A full disk or a missing permission is told as such; what is written appears whole or not at all."""
-    try:
-        yield
-    except OSError as error:
-        raise Problem(
-            str(error.filename or "the disk"),
-            f"cannot be read or written ({error.strerror})",
-            remedy="make room, or run this as the user that may; then run it again",
-        ) from None
-
-
-@contextmanager
-def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=talk, transient=True) as progress:
-        line = progress.add_task(what, total=None)
-        yield lambda done, of: progress.update(line, completed=done, total=of)
 
 
 def _history_table(title: str, files: list[Kept]) -> Table:
@@ -271,9 +249,5 @@ def _allowed(place: Site) -> str:
     return "" if gigabytes is None else f" of {gigabytes * 1e3:.0f} MB that \\[vault] gigabytes allows"
 
 
-def _withdrawn(place: Site) -> frozenset[str]:
-    """The studies of which a withdrawal is the last that was decided."""
-    decisions = read_decisions(place.approved)
-    studies = {decision.study for decision in decisions if decision.study}
-    last = {study: last_about(decisions, study) for study in studies}
-    return frozenset(study for study, found in last.items() if found and found.verdict is Verdict.WITHDRAWN)
+def _left(place: Site) -> frozenset[str]:
+    return frozenset(decisions.withdrawn(decisions.read_decisions(place.approved)))

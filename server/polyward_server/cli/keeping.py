@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import sqlalchemy as sa
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from polyward_server import backup as backups
@@ -22,7 +21,7 @@ from polyward_server.registry import Registry
 from polyward_server.restore import restore as make_from
 from polyward_server.retention import forget_sign_ins, remove, unneeded
 from polyward_server.sealing import read_passphrase
-from polyward_shared.commands import out, talk
+from polyward_shared.commands import bar, out, talk, writing
 from polyward_shared.problems import Problem
 from polyward_shared.supervise import only_one
 
@@ -42,7 +41,7 @@ def backup(
     """Copy ledger, registry, settings and secrets into one file. The hub may run meanwhile."""
     place = Hub(hub)
     secret = read_passphrase(passphrase) if passphrase else None
-    with _writing(), _bar("copying") as told:
+    with _writing(), bar("copying") as told:
         manifest = backups.write_backup(place, file, passphrase=secret, told=told)
     size = f"{len(manifest.parts)} parts, {manifest.bytes / 1e6:.1f} MB"
     out.print(f"[green]{size}[/] in {file}, up to event {manifest.events}", soft_wrap=True)
@@ -72,7 +71,7 @@ def restore(
         raise Problem("--password-file", "without the database that it is for", remedy="add --database")
     secret = read_passphrase(passphrase) if passphrase else None
     opens = password.read_text(encoding="utf-8").split("\n")[0] if password else None
-    with _writing(), _bar("checking") as told:
+    with _writing(), bar("checking") as told:
         place, manifest = make_from(file, folder, passphrase=secret, database=database, password=opens, told=told)
     when = manifest.at.replace("T", " ")[:16]
     out.print(f"[green]{place.file.name}[/] is in {folder} as it was on {when} UTC", soft_wrap=True)
@@ -122,22 +121,9 @@ def prune(
 def _writing() -> Iterator[None]:
     """A full disk, a missing permission or a lost database is told as such."""
     try:
-        yield
-    except OSError as error:
-        raise Problem(
-            str(error.filename or "the disk"),
-            f"cannot be read or written ({error.strerror})",
-            remedy="make room, or run this as the user that may; then run it again",
-        ) from None
+        with writing():
+            yield
     except sa.exc.OperationalError as error:
         raise Problem(
             "the ledger's database", f"failed ({error.orig})", remedy="see to it, then run this again"
         ) from None
-
-
-@contextmanager
-def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=talk, transient=True) as progress:
-        line = progress.add_task(what, total=None)
-        yield lambda done, of: progress.update(line, completed=done, total=of)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 from fastapi import HTTPException, Path
@@ -29,6 +31,10 @@ class Go(Frozen):
     go: str
 
 
-def conflict(problem: Problem) -> HTTPException:
-    """As things stand it cannot be done, and this is why."""
-    return HTTPException(409, str(problem))
+@contextmanager
+def as_conflict() -> Iterator[None]:
+    """What raises a `Problem` within cannot be done as things stand, and the answer says why."""
+    try:
+        yield
+    except Problem as problem:
+        raise HTTPException(409, str(problem)) from None

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jinja2
 
-from polyward_server.dashboard import words
+from polyward_server import words
 from polyward_server.dashboard.verifying import Verifier
 from polyward_server.hub import Hub
 from polyward_server.ledger import Ledger
 from polyward_server.registry import Registry
 from polyward_server.roster import Roster
+from polyward_server.templates import environment
 from polyward_server.views.picture import Pictures
 
 
@@ -39,7 +39,7 @@ class Desk:
             roster,
             Registry(hub.registry),
             Verifier(ledger),
-            environment(),
+            _templates(),
             Pictures(ledger, roster),
         )
 
@@ -49,22 +49,13 @@ class Desk:
         )
 
 
-def environment() -> jinja2.Environment:
-    """The templates: everything is escaped, and a name that is not there is an error."""
-    made = jinja2.Environment(
-        loader=jinja2.PackageLoader("polyward_server.dashboard"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+def _templates() -> jinja2.Environment:
+    return environment(
+        "polyward_server.dashboard",
+        duration=words.duration,
+        size=words.size,
+        figure=words.figure,
+        short=words.short,
+        signed=words.signed,
+        mark=words.mark,
     )
-    filters: Mapping[str, Callable[..., Any]] = {
-        "duration": words.duration,
-        "size": words.size,
-        "figure": words.figure,
-        "short": words.short,
-        "signed": words.signed,
-        "mark": words.mark,
-    }
-    made.filters.update(filters)
-    return made

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from polyward_server.dashboard.words import figure
 from polyward_server.report.drawing import (
     BLUE,
     FAINT,
@@ -27,6 +26,7 @@ from polyward_server.report.drawing import (
     text,
     tick_text,
 )
+from polyward_server.words import figure
 
 MOST_BEHIND = 12  # lines of other sites behind a plot; more would hide one another
 ROOM = 10.0  # between the names of two lines

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from polyward_server.dashboard.words import duration
 from polyward_server.report.sayings import Method, cited, listed, many
+from polyward_server.words import duration
 from polyward_shared.aggregation import Aggregation
 from polyward_shared.study import Study
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from polyward_server.dashboard.words import ABSENT, figure
 from polyward_server.report.drawing import (
     BLUE,
     FAINT,
@@ -27,6 +26,7 @@ from polyward_server.report.drawing import (
 )
 from polyward_server.views.receipts import Turn
 from polyward_server.views.results import Result
+from polyward_server.words import ABSENT, figure
 
 WIDTH = 660.0  # of the page's text on paper
 STRIP = 60  # rounds side by side

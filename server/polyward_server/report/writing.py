@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jinja2
 
-from polyward_server.dashboard import words
+from polyward_server import templates, words
 from polyward_server.gains import shown_split
 from polyward_server.report import telling
 from polyward_server.report.curves import MOST_BEHIND, Course, curves, signal, unbroken
@@ -167,15 +167,9 @@ def pdf(text: str, digest: str, output: Path) -> bytes:
 
 
 def environment(names: Names) -> jinja2.Environment:
-    """The report's templates. Everything is escaped; `site` and `hidden` say how sites are called."""
-    made = jinja2.Environment(
-        loader=jinja2.PackageLoader("polyward_server.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    made.filters.update(
+    """The report's templates; `site` and `hidden` say how sites are called."""
+    return templates.environment(
+        "polyward_server.report",
         site=names.of,
         hidden=names.hide,
         figure=words.figure,
@@ -186,7 +180,6 @@ def environment(names: Names) -> jinja2.Environment:
         dash=lambda value: value or words.ABSENT,
         day=lambda at: at[:16].replace("T", " ") if at else words.ABSENT,
     )
-    return made
 
 
 def runs(numbers: Iterable[int]) -> str:

@@ -161,13 +161,13 @@ def test_a_report_of_a_running_study_says_so(brief: Hub) -> None:
 def test_final_figures_take_the_place_of_a_round_s(brief: Hub) -> None:
     ledger = Ledger(brief.ledger)
     [digest] = ledger.studies_in(*State)
-    final = [
-        ("bergen", Metric("mask", "test", Stage.FINAL, "dice", 0.9, 60, 0.85, 0.95)),
-        ("bergen", Metric("mask", "test", Stage.ALONE_FINAL, "dice", 0.7, 60, 0.6, 0.8)),
-        ("leiden", Metric("mask", "test", Stage.FINAL, "dice", 0.8, 30)),
+    both = [
+        Metric("mask", "test", Stage.FINAL, "dice", 0.9, 60, 0.85, 0.95),
+        Metric("mask", "test", Stage.ALONE_FINAL, "dice", 0.7, 60, 0.6, 0.8),
     ]
-    ledger.add_metrics(digest, 2, final)
-    ledger.note_kept(digest, "bergen", {"mask": "federated"})
+    ledger.conclude(Event(digest, 2, "bergen", "finished"), {"mask": "federated"}, both)
+    one = [Metric("mask", "test", Stage.FINAL, "dice", 0.8, 30)]
+    ledger.conclude(Event(digest, 2, "leiden", "finished"), {}, one)
     ledger.close()
     read = page_of(brief, named=True)
     table = next(each for each in read.tables if each.rows[0][3:4] == ["Federated"] and "apart" in each.rows[1])

@@ -15,7 +15,7 @@ from polyward_server.tables import approvals
 from polyward_server.told import Span, keep_spans
 from polyward_server.views.picture import Picture, Pictures
 from polyward_shared import pki
-from polyward_shared.messages import Metric, Stage
+from polyward_shared.messages import Kept, Metric, Stage
 from polyward_shared.schema import Schema
 from tests.support.toy_trainer import toy_study
 
@@ -62,6 +62,9 @@ class ByHand:
 
     def note(self, number: int, site: str, what: str, detail: str = "") -> None:
         self.ledger.note(Event(DIGEST, number, site, what, detail))
+
+    def concludes(self, number: int, site: str, models: Mapping[str, Kept], *figures: Metric) -> None:
+        self.ledger.conclude(Event(DIGEST, number, site, "finished"), models, figures)
 
     def commits(
         self,

@@ -44,8 +44,7 @@ def test_a_branch_is_joined_then_trained_then_kept(hand: ByHand) -> None:
     hand.commits(1, {"bergen": 1.0})
     assert (cell(hand, "bergen", "grade").branch, cell(hand, "bergen", "grade").trained) == ("trained", 1)
     assert cell(hand, "porto", "grade").branch == "joined"  # it gave nothing to that round
-    hand.ledger.note_kept(DIGEST, "bergen", {"grade": "alone"})
-    hand.note(1, "bergen", "finished")
+    hand.concludes(1, "bergen", {"grade": "alone"})
     assert (cell(hand, "bergen", "grade").branch, cell(hand, "bergen", "grade").kept) == ("kept", "alone")
 
 
@@ -72,8 +71,7 @@ def test_a_figure_of_rounds_ago_says_how_old_it_is(hand: ByHand) -> None:
 
 def test_the_final_figure_is_compared_with_the_last_of_training(hand: ByHand) -> None:
     hand.commits(1, {"bergen": 1.0}, [("bergen", figure("grade", 0.5))])
-    hand.ledger.add_metrics(DIGEST, 1, [("bergen", figure("grade", 0.625, stage=Stage.FINAL))])
-    hand.note(1, "bergen", "finished")
+    hand.concludes(1, "bergen", {}, figure("grade", 0.625, stage=Stage.FINAL))
     row = cell(hand, "bergen", "grade")
     assert (row.stage, row.value, row.change) == ("final", 0.625, 0.125)
 

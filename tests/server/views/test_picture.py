@@ -68,9 +68,7 @@ def story(hand: ByHand) -> Iterator[None]:
     hand.ledger.set_state(DIGEST, State.PAUSED, "a person's word")
     yield
     for value in (0.8, 0.9):  # the same site's later figures take the place of its earlier ones
-        hand.ledger.add_metrics(DIGEST, 2, [("bergen", figure("grade", value, stage=Stage.FINAL))])
-        hand.ledger.note_kept(DIGEST, "bergen", {"grade": "federated"})
-        hand.note(2, "bergen", "finished")
+        hand.concludes(2, "bergen", {"grade": "federated"}, figure("grade", value, stage=Stage.FINAL))
         yield
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from polyward_server.ledger import Ledger
-from polyward_server.records import Round, State
+from polyward_server.records import Event, Round, State
 from polyward_server.views.results import Result, read_results
 from polyward_shared.messages import Metric, Stage
 from tests.support.toy_trainer import toy_study
@@ -19,8 +19,9 @@ def rows(folder: Path, *figures: tuple[int, str, Metric], final: tuple[tuple[str
     for number in range(3):
         own = [(site, metric) for at, site, metric in figures if at == number]
         ledger.commit_round(digest, Round(number, "s" * 64, "e" * 64, 0.0), figures=own)
-    ledger.add_metrics(digest, 2, final)
-    ledger.note_kept(digest, "a", {"mask": "alone"})
+    for name in sorted({"a"} | {site for site, _ in final}):
+        ends = [metric for site, metric in final if site == name]
+        ledger.conclude(Event(digest, 2, name, "finished"), {"mask": "alone"} if name == "a" else {}, ends)
     found = list(read_results(ledger, digest).rows)
     ledger.close()
     return found

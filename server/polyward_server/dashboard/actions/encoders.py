@@ -11,7 +11,7 @@ from fastapi.responses import FileResponse, Response
 from pydantic import Field
 from starlette.background import BackgroundTask
 
-from polyward_server.dashboard.answers import REFUSALS, Said, conflict
+from polyward_server.dashboard.answers import REFUSALS, Said, as_conflict
 from polyward_server.dashboard.desk import Desk
 from polyward_server.dashboard.guard import Admin, Coordinator, Viewer
 from polyward_server.registry import tags
@@ -21,7 +21,6 @@ from polyward_server.registry.lineage import Lineage, lineage
 from polyward_server.registry.release import Signer, read_released, release
 from polyward_server.views.encoders import ComparisonPage, EncoderPage, read_comparison, read_encoder_page
 from polyward_shared import pki
-from polyward_shared.problems import Problem
 from polyward_shared.reading import Frozen
 from polyward_shared.releases import STATEMENT
 from polyward_shared.study import Name
@@ -73,20 +72,16 @@ def comparison(request: Request, _: Viewer, a: Called, b: Called) -> ComparisonP
 def tag(request: Request, person: Coordinator, tagged: Tagged) -> Said:
     """Gives a state a name."""
     desk: Desk = request.app.state.desk
-    try:
+    with as_conflict():
         tags.tag(desk.ledger, _told(desk, tagged.state)[0], tagged.tag, actor=person.name, move=tagged.move)
-    except Problem as problem:
-        raise conflict(problem) from None
     return Said(said=f"tagged {tagged.tag}")
 
 
 @router.post("/registry/untag")
 def untag(request: Request, person: Coordinator, untagged: Untagged) -> Said:
     """Takes a name away."""
-    try:
+    with as_conflict():
         tags.untag(request.app.state.desk.ledger, untagged.tag, actor=person.name)
-    except Problem as problem:
-        raise conflict(problem) from None
     return Said(said=f"{untagged.tag} is nobody's tag now")
 
 
@@ -94,7 +89,7 @@ def untag(request: Request, person: Coordinator, untagged: Untagged) -> Said:
 def release_encoder(request: Request, person: Admin, wanted: Released) -> Said:
     """Signs a statement about an encoder, for ever."""
     desk: Desk = request.app.state.desk
-    try:
+    with as_conflict():
         origin, told = _told(desk, wanted.state)
         release(
             desk.ledger,
@@ -107,8 +102,6 @@ def release_encoder(request: Request, person: Admin, wanted: Released) -> Said:
             sites=wanted.sites,
             actor=person.name,
         )
-    except Problem as problem:
-        raise conflict(problem) from None
     return Said(said=f"released as {wanted.name}")
 
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from pydantic import Field
 
 from polyward_server import coordination
-from polyward_server.dashboard.answers import REFUSALS, Digest, Go, conflict
+from polyward_server.dashboard.answers import REFUSALS, Digest, Go, as_conflict
 from polyward_server.dashboard.desk import Desk
 from polyward_server.dashboard.forms import Mistake, StudyForm, Text, form_of, mistakes, study_in, study_of
 from polyward_server.dashboard.guard import Coordinator, Viewer
@@ -65,10 +65,8 @@ def queue(request: Request, person: Coordinator, form: StudyForm) -> Go:
     """Queues the study at once; sites may approve it while it waits."""
     desk: Desk = request.app.state.desk
     study = study_of(form)
-    try:
+    with as_conflict():
         digest = coordination.enqueue(desk.ledger, study, person.name)
-    except Problem as problem:
-        raise conflict(problem) from None
     return Go(go=f"/new/{digest}")
 
 
@@ -80,8 +78,6 @@ def proposal(request: Request, _: Viewer, digest: Digest) -> Proposal:
 
 
 def _kept(request: Request, study: Study, actor: str) -> Go:
-    try:
+    with as_conflict():
         digest = coordination.draft(request.app.state.desk.ledger, study, actor)
-    except Problem as problem:
-        raise conflict(problem) from None
     return Go(go=f"/new/{digest}")

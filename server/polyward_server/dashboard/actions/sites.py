@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from pydantic import Field
 
 from polyward_server import admission
-from polyward_server.dashboard.answers import REFUSALS, Said, conflict
+from polyward_server.dashboard.answers import REFUSALS, Said, as_conflict
 from polyward_server.dashboard.desk import Desk
 from polyward_server.dashboard.guard import Coordinator
 from polyward_shared.invitation import ends, written
@@ -67,40 +67,32 @@ def invite(request: Request, person: Coordinator, terms: admission.Terms) -> Inv
 @router.post("/withdraw")
 def withdraw(request: Request, person: Coordinator, unused: Unused) -> Said:
     """Takes an invitation back that nobody has used."""
-    try:
+    with as_conflict():
         site = admission.withdraw(request.app.state.desk.roster, unused.id, actor=person.name)
-    except Problem as problem:
-        raise conflict(problem) from None
     return Said(said=f"the invitation of {site} is good no more")
 
 
 @router.post("/approve")
 def approve(request: Request, person: Coordinator, compared: Compared) -> Said:
     """Lets a site in whose fingerprint was read out."""
-    try:
+    with as_conflict():
         admission.approve(request.app.state.desk.roster, compared.site, compared.fingerprint, actor=person.name)
-    except Problem as problem:
-        raise conflict(problem) from None
     return Said(said=f"{compared.site} is approved; its certificate is on its way")
 
 
 @router.post("/reject")
 def reject(request: Request, person: Coordinator, known: Known) -> Said:
     """Turns a site's request down."""
-    try:
+    with as_conflict():
         admission.reject(request.app.state.desk.roster, known.site, actor=person.name)
-    except Problem as problem:
-        raise conflict(problem) from None
     return Said(said=f"the request of {known.site} is turned down")
 
 
 @router.post("/revoke")
 def revoke(request: Request, person: Coordinator, confirmed: Confirmed) -> Said:
     """Puts a site out at once."""
-    try:
+    with as_conflict():
         if confirmed.typed.strip() != confirmed.site:
             raise Problem(confirmed.site, "its name was typed otherwise", expected=confirmed.site)
         admission.revoke(request.app.state.desk.roster, confirmed.site, actor=person.name)
-    except Problem as problem:
-        raise conflict(problem) from None
     return Said(said=f"{confirmed.site} is put out; a new invitation and a new key bring it back")

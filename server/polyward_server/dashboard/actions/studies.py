@@ -10,10 +10,9 @@ from fastapi import APIRouter, Request
 from pydantic import Field
 
 from polyward_server import coordination
-from polyward_server.dashboard.answers import REFUSALS, Digest, Go, Said, conflict
+from polyward_server.dashboard.answers import REFUSALS, Digest, Go, Said, as_conflict
 from polyward_server.dashboard.desk import Desk
 from polyward_server.dashboard.guard import Coordinator
-from polyward_shared.problems import Problem
 from polyward_shared.reading import Frozen
 
 router = APIRouter(tags=["studies"], prefix="/studies/{digest}", responses=REFUSALS)
@@ -103,7 +102,5 @@ def _study(request: Request, digest: str) -> Iterator[Desk]:
     """The desk, once the study is known; a transition that is refused becomes a conflict."""
     desk: Desk = request.app.state.desk
     desk.ledger.study_state(digest)  # raises where there is none: 404
-    try:
+    with as_conflict():
         yield desk
-    except Problem as problem:
-        raise conflict(problem) from None
