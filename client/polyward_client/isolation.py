@@ -262,7 +262,8 @@ def _guard(plan: Plan) -> None:
             try:
                 _make_read_only(point)
             except OSError as error:
-                if error.errno not in {errno.ENOENT, errno.EINVAL}:  # such a mount lies under another one
+                # such a mount lies under another one, or where this user does not get at all, as an engine's of its own
+                if error.errno not in {errno.ENOENT, errno.EINVAL, errno.EACCES}:
                     raise
     for path in guarded:
         if not os.statvfs(path).f_flag & os.ST_RDONLY:
@@ -298,10 +299,17 @@ def _is_already_so(plan: Plan) -> bool:
     """Whether a container or systemd has done what the plan asks for, as far as this process can find out."""
     return (
         (plan.network or not _networks())
-        and all(_is_out_of_reach(path) for path in plan.hide if path != SYSTEM_SOCKETS)
-        and all(os.path.isdir(path) and os.statvfs(path).f_flag & os.ST_RDONLY for path in plan.read_only)
+        and all(is_out_of_reach(path, plan.keep) for path in plan.hide if path != SYSTEM_SOCKETS)
+        and all(os.path.isdir(path) and is_read_only(path, plan.writable) for path in plan.read_only)
         and not any(os.access(path, os.W_OK) for path in _out_of_hand(plan))
     )
+
+
+def is_read_only(folder: str, but: Sequence[str]) -> bool:
+    """With all that is mounted below it: engines up to Docker 24 leave that writable in a mount that is not."""
+    points = (folder, *(mount.point for mount in read_mounts() if is_below(mount.point, folder)))
+    own = [point for point in points if not any(_within(point, place) for place in but)]
+    return all(os.statvfs(point).f_flag & os.ST_RDONLY for point in own if os.access(point, os.F_OK))
 
 
 def _networks() -> list[str]:
@@ -311,9 +319,12 @@ def _networks() -> list[str]:
         return []
 
 
-def _is_out_of_reach(path: str) -> bool:
+def is_out_of_reach(path: str, keep: Sequence[str]) -> bool:
+    """With nothing below it but what is kept, and the folders on the way there."""
     try:
-        return not os.listdir(path)
+        below = [os.path.join(path, name) for name in os.listdir(path)]
+        others = [place for place in below if not any(_within(place, kept) for kept in keep)]
+        return all(any(is_below(kept, place) for kept in keep) and is_out_of_reach(place, keep) for place in others)
     except NotADirectoryError:
         return not os.access(path, os.R_OK) or not os.path.isfile(path)  # a device in its place
     except OSError:

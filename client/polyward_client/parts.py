@@ -152,7 +152,7 @@ def plan_of(site: Site, part: Part) -> Plan:
     named = [os.path.expandvars(name) for name in (site.file.vault.key, site.file.vault.passphrase) if name]
     vault_keys = {_real(site.path.parent / name) for name in named}
     # a part that was broken into must not approve a study, change the policy, or leave a program for others to run
-    guarded = (_real(site.path), _real(site.approved), *map(os.path.realpath, (*PROGRAM, os.path.expanduser("~"))))
+    guarded = (_real(site.path), _real(site.approved), *map(os.path.realpath, (*PROGRAM, *_home())))
     writable = tuple(_real(folder) for folder in (site.gate if part == "gate" else site.trainer, site.port, site.logs))
     if part == "gate":
         data = {root, _real(site.manifest), _real(site.trainer), *vault_keys}
@@ -184,6 +184,12 @@ def plan_of(site: Site, part: Part) -> Plan:
 
 def _real(path: Path) -> str:
     return os.path.realpath(path)
+
+
+def _home() -> tuple[str, ...]:
+    """Where programs of this user may lie. A folder that anybody may write into, as in our images, is nobody's home."""
+    home = os.path.expanduser("~")
+    return () if os.path.isdir(home) and os.stat(home).st_mode & stat.S_IWOTH else (home,)
 
 
 @dataclass(frozen=True, slots=True)

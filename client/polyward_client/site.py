@@ -27,6 +27,7 @@ from polyward_shared.tasks import TaskName
 from polyward_shared.topologies import Topology
 
 Hours = Annotated[str, formed(r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d", "hours such as 22:00-06:00")]
+ONLY_GPU = "POLYWARD_ONLY_GPU"  # environment of a trainer's container with one GPU of several: its name in there
 HubCommand = Literal["wake", "cancel"]
 
 
@@ -92,6 +93,7 @@ class Limits(Frozen):
     """What the node may take of the machine, and write into its log."""
 
     memory_gigabytes: float | None = Field(default=None, gt=0)  # of the trainer
+    cpus: float | None = Field(default=None, gt=0)  # of the trainer in a container, where 1.5 is one and a half
     nice: int = Field(default=0, ge=0, le=19)  # of the trainer
     log_megabytes: int = Field(default=10, ge=1, le=1000)  # of one log file
     log_files: int = Field(default=5, ge=1, le=100)
@@ -130,10 +132,10 @@ class Site:
         self.file = file
         folder = self.path.parent
         stated = folder / _expanded(file.state, self.path, "state") if file.state else folder / f"{file.name}.state"
-        self.state = state.resolve() if state else stated
-        self.root = folder / _expanded(file.data.root, self.path, "data.root")
-        self.manifest = self.root / file.data.manifest
-        self.ca = folder / (file.hub.ca if file.hub else "ca.pem")
+        self.state = state.resolve() if state else _without_steps_up(stated)
+        self.root = _without_steps_up(folder / _expanded(file.data.root, self.path, "data.root"))
+        self.manifest = _without_steps_up(self.root / file.data.manifest)
+        self.ca = _without_steps_up(folder / (file.hub.ca if file.hub else "ca.pem"))
         self.approved = self.state / "approved"
         self.paused = self.state / "paused"  # while this file exists, no order is worked on
         self.lock = self.state / "run.lock"
@@ -175,6 +177,11 @@ def _check_named(path: Path, file: SiteFile, key: str, tasks: list[str]) -> None
             expected=f"tasks of this site: {', '.join(file.tasks)}",
             remedy="correct the task's name, or add it to tasks",
         )
+
+
+def _without_steps_up(path: Path) -> Path:
+    """In a container the folder that a path steps up from may not be there."""
+    return path.resolve() if ".." in path.parts else path
 
 
 def _expanded(text: str, where: Path, key: str) -> str:

@@ -138,16 +138,41 @@ def only_one(lock: Path, what: str) -> int:
             break
         except BlockingIOError:
             if time.monotonic() > deadline:
-                pid = os.read(descriptor, 20).decode().strip() or "?"
+                held = _read_holder(descriptor)
                 os.close(descriptor)
-                raise Problem(what, f"is already running (process {pid})", remedy="stop that one first") from None
+                raise Problem(what, f"is already running ({held})", remedy="stop that one first") from None
             time.sleep(0.01)
-    os.pwrite(descriptor, f"{os.getpid():<20}".encode(), 0)  # at once: never is there half of a number
+    os.pwrite(descriptor, f"{os.getpid():<20}{_pids():<40}".encode(), 0)  # at once: never is there half of a number
     return descriptor
 
 
-def holder(lock: Path) -> int | None:
-    """The pid of the process that holds `lock` now, if any."""
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A process that holds a lock. `here`: its pid is one of ours, and not of a container, where all have others."""
+
+    pid: int
+    here: bool
+
+    def __str__(self) -> str:
+        return f"process {self.pid}" if self.here else "in a container"
+
+
+def _pids() -> str:
+    """Which pids those of this process are (`man 7 pid_namespaces`); empty where the system has one kind."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
+def _read_holder(descriptor: int) -> Holder:
+    written = os.pread(descriptor, 60, 0).decode()
+    pid, pids = int(written[:20].strip() or 0), written[20:].strip()  # no second in the file of an earlier version
+    return Holder(pid, here=pid != 0 and pids in {"", _pids()})
+
+
+def holder(lock: Path) -> Holder | None:
+    """The process that holds `lock` now, if any."""
     import fcntl
 
     try:
@@ -157,22 +182,27 @@ def holder(lock: Path) -> int | None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two that look are no holders
     except BlockingIOError:
-        return int(os.read(descriptor, 20))
+        return _read_holder(descriptor)
     finally:
         os.close(descriptor)
     return None
 
 
-def stop_holder(lock: Path, what: str, *, seconds: float = 20.0) -> None:
-    """Asks the process that holds `lock` to end and waits for it. Raises `Problem` if none runs, or it stays."""
-    pid = holder(lock)
-    if pid is None:
+def stop_holder(lock: Path, what: str, *, down: str, seconds: float = 20.0) -> None:
+    """Asks the process that holds `lock` to end and waits for it. Raises `Problem` if none runs, or it stays.
+
+    One in a container is left alone, for its pid is a stranger's here; `down` is the command that stops that.
+    """
+    held = holder(lock)
+    if held is None:
         raise Problem(what, "is not running", remedy="there is nothing to stop; was another folder meant?")
-    os.kill(pid, signal.SIGTERM)
+    if not held.here:
+        raise Problem(what, "runs in a container", remedy=f"{down}, or docker compose down where compose started it")
+    os.kill(held.pid, signal.SIGTERM)
     deadline = time.monotonic() + seconds
     while holder(lock) is not None:
         if time.monotonic() > deadline:
-            raise Problem(what, f"did not end within {seconds:.0f} s (process {pid})")
+            raise Problem(what, f"did not end within {seconds:.0f} s ({held})")
         time.sleep(0.05)
 
 

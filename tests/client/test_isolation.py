@@ -21,7 +21,16 @@ from typing import Any
 
 import pytest
 
-from polyward_client.isolation import NEW_USER, Mount, Plan, enter, give_up_privileges, places_of, read_mounts
+from polyward_client.isolation import (
+    NEW_USER,
+    Mount,
+    Plan,
+    enter,
+    give_up_privileges,
+    is_out_of_reach,
+    places_of,
+    read_mounts,
+)
 from polyward_client.parts import PARTS, Part, child_of, make_folders, plan_of, start_of, users_of
 from polyward_client.port.connect import RemoteTrainer
 from polyward_client.site import Site, read_site
@@ -351,6 +360,35 @@ def test_it_is_enough_that_the_machine_already_is_so(tmp_path: Path, part: Part)
     site = made(tmp_path)
     with isolated(site, part, "attempt('privileges', lambda: os.geteuid())", before=isolated_by_others) as (_, found):
         assert found == {"privileges": 0}
+
+
+def test_out_of_reach_is_what_holds_nothing_but_what_is_kept(tmp_path: Path) -> None:
+    """As in a container where the site's file and folder lie among images that are not mounted."""
+    keep = [str(tmp_path / "a" / "keep"), str(tmp_path / "site.toml")]
+    (tmp_path / "a" / "keep" / "gate").mkdir(parents=True)
+    (tmp_path / "site.toml").touch()
+    assert is_out_of_reach(str(tmp_path), keep)
+    assert not is_out_of_reach(str(tmp_path), keep[:1])
+    (tmp_path / "a" / "1.png").touch()
+    assert not is_out_of_reach(str(tmp_path), keep)
+    assert is_out_of_reach(str(tmp_path / "none"), [])
+    assert is_out_of_reach("/dev/null", [])
+    assert not is_out_of_reach(str(tmp_path / "a" / "1.png"), [])
+
+
+def test_read_only_is_what_has_no_writable_mount_below(tmp_path: Path) -> None:
+    """Engines up to Docker 24 make of a tree of mounts only the uppermost read-only."""
+    script = """
+        mount -t tmpfs images "$1"; mkdir "$1/disk"; mount -t tmpfs disk "$1/disk"
+        "$2" -c "$3" "$1"; mount -o remount,ro "$1"; "$2" -c "$3" "$1"; mount -o remount,ro "$1/disk"; "$2" -c "$3" "$1"
+    """
+    look = (
+        "import sys; from polyward_client.isolation import is_read_only as read_only; folder = sys.argv[1]; "
+        "print(read_only(folder, ()), read_only(folder, (folder + '/disk',)))"
+    )
+    command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-ec", script, "sh"]
+    done = subprocess.run([*command, tmp_path, sys.executable, look], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["False False", "False True", "True True"]
 
 
 def test_off_means_off_but_for_privileges(tmp_path: Path) -> None:

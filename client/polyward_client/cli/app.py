@@ -16,11 +16,12 @@ StateOption = Annotated[
 StudyArgument = Annotated[Path, typer.Argument(help="the study's file, study.toml", metavar="STUDY")]
 
 # the panels of --help, in the order in which a hospital needs them
-JOIN, DATA, STUDIES, RUN, PROOF, MODELS, KEEP = (
+JOIN, DATA, STUDIES, RUN, CONTAINERS, PROOF, MODELS, KEEP = (
     "join a federation",
     "look at the data",
     "decide what may run",
     "run the node",
+    "run the node in containers",
     "see what left",
     "use the models",
     "keep what was trained",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -66,8 +67,8 @@ def rotate(site: SiteArgument) -> None:
     from polyward_client.gate.rotation import rotate_key
 
     place = read_site(site)
-    if pid := holder(place.lock):
-        raise Problem(place.name, f"is running (process {pid})", remedy="stop it first: it uses the old key")
+    if held := holder(place.lock):
+        raise Problem(place.name, f"is running ({held})", remedy="stop it first: it uses the old key")
     certificate = rotate_key(place)
     out.print(f"[green]rotated[/]; fingerprint [bold]{_shown(place)}[/]")
     out.print(f"the certificate is good until {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC")
@@ -88,6 +89,9 @@ def _make_vault_key(site: Site) -> None:
 
     key = site.path.parent / site.file.vault.key
     if site.file.vault.key and not key.exists() and not site.vault.exists():
+        if not os.access(next(folder for folder in key.parents if folder.exists()), os.W_OK):
+            out.print("the vault's key is made where the vault is: polyward-node vault key")  # a gate's container
+            return
         new_vault_key(key)
         out.print(f"the vault's key is {key}; without it nothing that was trained here can be read: keep a copy")
 

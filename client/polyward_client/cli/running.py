@@ -87,7 +87,7 @@ def part(site: SiteArgument, which: Annotated[str, typer.Argument(metavar="gate|
 def stop(site: SiteArgument) -> None:
     """Stop the running node at the end of the batch that it trains. What is finished is kept."""
     place = read_site(site)
-    stop_holder(place.lock, place.name)
+    stop_holder(place.lock, place.name, down=f"polyward-node down {site}")
     talk.print(f"{place.name} stopped")
 
 
@@ -95,10 +95,10 @@ def stop(site: SiteArgument) -> None:
 def status(site: SiteArgument) -> None:
     """Show whether the node runs, reaches the hub, and what it does."""
     place = read_site(site)
-    pid = holder(place.lock)
+    held = holder(place.lock)
     now = read_status(place)
-    out.print(f"[bold]{place.name}[/]: {f'running (process {pid})' if pid else 'not running'}")
-    if pid and now:
+    out.print(f"[bold]{place.name}[/]: {f'running ({held})' if held else 'not running'}")
+    if held and now:
         out.print(f"hub: {now.get('link', 'unknown')}, {time.time() - now['at']:.0f} s ago")
         if progress := now.get("progress"):
             out.print(f"last work: {progress['phase']} {progress['epoch']}/{progress['epochs']}")

@@ -28,7 +28,7 @@ from safetensors import SafetensorError
 
 from polyward_client.approvals import Approval, approved_now
 from polyward_client.port.interface import Description, Done, Progress, Watcher, Work
-from polyward_client.site import Site
+from polyward_client.site import ONLY_GPU, Site
 from polyward_client.trainer.beside import (
     Turn,
     chosen,
@@ -261,7 +261,11 @@ class LocalTrainer:
 
 
 def chosen_device(kind: str) -> torch.device:
-    """`auto` is the first GPU where there is one. Raises `Problem` for a GPU that is not there."""
+    """`auto` is the first GPU where there is one. Raises `Problem` for a GPU that is not there.
+
+    In a container that was given one GPU of several, the environment says that it is the first one.
+    """
+    kind = os.environ.get(ONLY_GPU, kind)
     present = torch.cuda.is_available()
     if kind == "auto":
         return torch.device("cuda" if present else "cpu")
