@@ -135,6 +135,7 @@ def test_generated_digits_have_an_order_and_no_expected_figures() -> None:
     assert not level.passed
 
 
+@pytest.mark.whole
 @pytest.mark.slow
 def test_generated_digits_show_the_order() -> None:
     digits = drawn_sites(50)

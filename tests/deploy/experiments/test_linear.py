@@ -126,6 +126,7 @@ def test_four_of_five_seeds_are_enough_and_three_are_not() -> None:
         assert ("missed" in page(outcome, linear_bench.plots(outcome))) is not passed
 
 
+@pytest.mark.whole
 @pytest.mark.slow
 def test_fedrep_finds_the_representation_that_no_site_can() -> None:
     with scratch() as folder:
