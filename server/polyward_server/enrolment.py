@@ -40,10 +40,11 @@ def invite(hub: Hub, roster: Roster, site: str, *, hours: float, approved: bool,
     """A new invitation for a site, good once and for so many hours."""
     token = secrets.token_urlsafe(32)
     expires = int(time.time() + 3600 * hours)
+    address, control = hub.addresses
     invitation = Invitation(
         site=site,
-        address=hub.file.gateway or f"{hub.file.host}:{hub.file.port}",
-        control=hub.file.gateway or f"{hub.file.host}:{hub.file.control_port}",
+        address=address,
+        control=control,
         authority=pki.authority_fingerprint(pki.read_certificate(hub.ca)),
         token=token,
         expires=expires,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import logging
+import os
 import secrets
 import socket
 import threading
@@ -28,6 +29,9 @@ from polyward_shared.supervise import Child, module, only_one, supervise
 from polyward_shared.whole import write_whole
 
 log = logging.getLogger(__name__)
+
+LISTEN = "POLYWARD_LISTEN"  # environment, in a container: where all listen, since its engine decides who reaches them
+EVERYWHERE = "0.0.0.0"  # noqa: S104  # sites must reach it
 
 
 class Hub:
@@ -54,6 +58,12 @@ class Hub:
     @property
     def private_address(self) -> str:
         return f"127.0.0.1:{self.file.private_port}"
+
+    @property
+    def addresses(self) -> tuple[str, str]:
+        """Where sites reach it: for orders, updates and enrolment, and for the control plane."""
+        file = self.file
+        return file.gateway or f"{file.host}:{file.port}", file.gateway or f"{file.host}:{file.control_port}"
 
 
 def init(
@@ -184,12 +194,27 @@ def _superlink_command(hub: Hub) -> list[str]:
 
 
 def bind_address(host: str) -> str:
-    """Loopback stays loopback; for any other name the server listens on every interface."""
-    if host == "localhost":
-        return "127.0.0.1"
+    """Where the servers for sites listen. Raises `Problem`."""
+    return listening(reached_at(host))
+
+
+def reached_at(host: str) -> str:
+    """The address of this machine that is open to sites: loopback stays loopback, any other name means all."""
+    return "127.0.0.1" if host == "localhost" else host if is_loopback(host) else EVERYWHERE
+
+
+def is_loopback(host: str) -> bool:
+    """Whether this name or address is the machine itself."""
     try:
-        if ipaddress.ip_address(host).is_loopback:
-            return host
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
-        pass  # a name
-    return "0.0.0.0"  # noqa: S104  sites must reach it
+        return False  # a name
+
+
+def listening(wanted: str) -> str:
+    """Where a server listens that would listen on `wanted` outside a container. Raises `Problem`."""
+    inside = os.environ.get(LISTEN, "")
+    try:
+        return str(ipaddress.ip_address(inside)) if inside else wanted
+    except ValueError:
+        raise Problem(f"the environment variable {LISTEN}", f"found {inside!r}", expected="an IP address") from None

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from polyward_server.hub import Hub, free_port, init, renew_certificate, serve
+from polyward_server.hub import EVERYWHERE, Hub, bind_address, free_port, init, listening, renew_certificate, serve
 from polyward_shared import pki
 from polyward_shared.pki import read_key
 from polyward_shared.problems import Problem
@@ -111,3 +111,21 @@ def test_an_old_certificate_is_renewed_at_a_start_for_the_same_key_and_hosts(
 
 def test_a_free_port_can_be_had() -> None:
     assert 1024 <= free_port() <= 65535
+
+
+def test_in_a_container_all_listen_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [bind_address(host) for host in ("localhost", "127.0.0.2", "::1", "hub.example.org", "10.0.0.1")] == [
+        *("127.0.0.1", "127.0.0.2", "::1", EVERYWHERE, EVERYWHERE)
+    ]
+    assert listening("192.0.2.1") == "192.0.2.1"
+    monkeypatch.setenv("POLYWARD_LISTEN", "::")
+    assert {bind_address("localhost"), bind_address("hub.example.org"), listening("127.0.0.1")} == {"::"}
+
+
+def test_a_word_in_place_of_that_address_stops_the_hub_before_it_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = made(tmp_path)
+    monkeypatch.setenv("POLYWARD_LISTEN", "everywhere")
+    with pytest.raises(Problem, match="POLYWARD_LISTEN: found 'everywhere'; expected an IP address"):
+        serve(hub, threading.Event())

@@ -6,6 +6,7 @@ from __future__ import annotations
 # isort: off
 from polyward_server.cli import (
     hub,
+    containers,
     sites,
     studies,
     queue,
@@ -23,6 +24,7 @@ from polyward_server.cli.app import app
 from polyward_shared.commands import run_app
 
 __all__ = [
+    "containers",
     "encoders",
     "history",
     "hub",

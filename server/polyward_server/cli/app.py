@@ -13,7 +13,7 @@ HubArgument = Annotated[Path, typer.Argument(help="the hub's folder", metavar="H
 StudyArgument = Annotated[Path, typer.Argument(help="the study's file, study.toml", metavar="STUDY")]
 
 # the panels of --help, in the order in which a coordinator needs them
-HUB, SITES, STUDIES, ENCODERS = "the hub", "sites", "studies", "encoders"
+HUB, CONTAINERS, SITES, STUDIES, ENCODERS = "the hub", "the hub in a container", "sites", "studies", "encoders"
 TRACKING, HISTORY, KEEPING = "figures elsewhere", "trust the record", "keep it safe"
 PEOPLE = "the dashboard's people"
 

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from polyward_server.cli.app import HUB, HubArgument, app
 from polyward_server.contacts import read_contacts
-from polyward_server.hub import Hub, bind_address, init, serve
+from polyward_server.hub import Hub, init, is_loopback, serve
 from polyward_server.ledger import Ledger
 from polyward_server.records import State
 from polyward_server.roster import Roster
@@ -48,7 +48,7 @@ def init_command(
     )
     Ledger(made.ledger).close()
     out.print(f"[green]made[/] {made.folder}")
-    if not gateway and bind_address(host) == host:
+    if not gateway and is_loopback(host):
         out.print(f"[yellow]{host} is this machine alone[/]: sites elsewhere need another --host, or a --gateway")
     out.print(f"then: polyward-hub serve {hub}, for yourself: polyward-hub user add {hub} NAME --role admin")
     out.print(f"and for every site: polyward-hub invite {hub} SITE")
@@ -66,7 +66,7 @@ def serve_command(hub: HubArgument) -> None:
 def stop(hub: HubArgument) -> None:
     """Stop the running hub. Studies go on where they were when it is served again."""
     place = Hub(hub)
-    stop_holder(place.lock, str(hub))
+    stop_holder(place.lock, str(hub), down=f"polyward-hub down {hub}")
     talk.print("stopped")
 
 
@@ -74,13 +74,13 @@ def stop(hub: HubArgument) -> None:
 def status(hub: HubArgument) -> None:
     """Show the hub's sites and studies."""
     place = Hub(hub)
-    pid = holder(place.lock)
+    held = holder(place.lock)
     ledger = Ledger(place.ledger)
-    out.print(f"[bold]{place.file.name}[/] {f'serving (process {pid})' if pid else 'not serving'}")
+    out.print(f"[bold]{place.file.name}[/] {f'serving ({held})' if held else 'not serving'}")
     roster = Roster(ledger)
     contacts = read_contacts(ledger)
     for name, public in roster.keys().items():
-        here = pid and name in contacts and contacts[name].connected
+        here = held and name in contacts and contacts[name].connected
         out.print(f"site {name}: {'here' if here else 'away'}, key {pki.fingerprint(public)}")
     table = Table("study", "state", "rounds", "sites", "encoder")
     for digest in ledger.studies_in(*State):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 from rich.table import Table
 
 from polyward_server import admission
+from polyward_server.bundle import write_bundle
 from polyward_server.cli.app import SITES, HubArgument, app
 from polyward_server.contacts import read_contacts
 from polyward_server.hub import Hub
@@ -30,7 +32,12 @@ def invite_command(
     hub: HubArgument,
     site: SiteName,
     hours: Annotated[float, typer.Option(help="how long it is good", min=0.01, max=24 * 90)] = 72.0,
-    output: Annotated[Path | None, typer.Option(help="write it to this new file, readable by you alone")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="write it to this new file, or folder with --bundle, for you alone")
+    ] = None,
+    bundle: Annotated[
+        bool, typer.Option("--bundle", help="a folder that the site starts with Docker: invitation, settings, README")
+    ] = False,
     pre_approved: Annotated[
         bool, typer.Option(help="whoever holds it gets the certificate at once, without comparing fingerprints")
     ] = False,
@@ -40,16 +47,23 @@ def invite_command(
     roster = _roster(place)
     if output is not None and output.exists():
         raise Problem(str(output), "exists already", remedy="choose another name")
-    invitation = admission.invite(place, roster, site, hours=hours, approved=pre_approved, actor=ACTOR)
+    invite = partial(admission.invite, place, roster, site, hours=hours, approved=pre_approved, actor=ACTOR)
+    if bundle:
+        folder = output or Path(site)
+        invitation = write_bundle(folder, place, site, invite)
+        talk.print(f"all that {site} needs in {folder}; tar keeps its modes")
+    else:
+        invitation = invite()
+        if output is None:
+            print(written(invitation))
+        else:
+            pki.write_secret(output, written(invitation).encode() + b"\n")
+            talk.print(f"invitation for {site} in {output}")
     keys = roster.keys()
     if site in keys:
         talk.print(f"[yellow]{site} takes part already[/]; a new key will take the place of its present one")
-    if output is None:
-        print(written(invitation))
-    else:
-        pki.write_secret(output, written(invitation).encode() + b"\n")
-        talk.print(f"invitation for {site} in {output}")
-    talk.print(f"good once, until {ends(invitation):%Y-%m-%d %H:%M} UTC; at the site: polyward-node enrol FILE")
+    there = "README.md in that folder says how to go on" if bundle else "polyward-node enrol FILE"
+    talk.print(f"good once, until {ends(invitation):%Y-%m-%d %H:%M} UTC; at the site: {there}")
     if holder(place.lock) is None:
         talk.print(f"[yellow]the hub is not running[/]: polyward-hub serve {hub}")
 

@@ -37,7 +37,8 @@ def listen(service: Service, hub: Hub) -> grpc.Server:
     credentials = grpc.ssl_server_credentials(
         [(hub.key.read_bytes(), hub.certificate.read_bytes())], hub.ca.read_bytes(), require_client_auth=True
     )
-    server.add_secure_port(f"{bind_address(hub.file.host)}:{hub.file.control_port}", credentials)
+    address = bind_address(hub.file.host)
+    server.add_secure_port(f"{f'[{address}]' if ':' in address else address}:{hub.file.control_port}", credentials)
     server.start()
     return server
 

@@ -15,7 +15,7 @@ import uvicorn
 from polyward_server.dashboard.app import create_app
 from polyward_server.dashboard.connections import MOST, Patient
 from polyward_server.dashboard.desk import Desk
-from polyward_server.hub import Hub
+from polyward_server.hub import Hub, listening
 from polyward_shared import pki
 from polyward_shared.supervise import run_child
 
@@ -38,7 +38,7 @@ def run_dashboard(hub: Hub, stop: threading.Event) -> None:
         app,
         loop="asyncio",
         http=Patient,
-        host=hub.file.dashboard_host,
+        host=listening(hub.file.dashboard_host),
         port=hub.file.dashboard_port,
         ssl_context_factory=lambda config, default: context,
         log_level="warning",
