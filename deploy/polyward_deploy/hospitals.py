@@ -125,7 +125,7 @@ def write_hospitals(
 
 def write_hospital(folder: Path, hospital: Hospital, count: int, *, size: int, seed: int, dimensions: int = 2) -> Path:
     """One hospital's `count` images and manifest in `data/`, and its file in `sites/`, whose path is returned."""
-    _write_data(folder / "data" / hospital.name, hospital, count, size=size, seed=seed, dimensions=dimensions)
+    write_data(folder / "data" / hospital.name, hospital, count, size=size, seed=seed, dimensions=dimensions)
     site = folder / "sites" / f"{hospital.name}.toml"
     site.parent.mkdir(parents=True, exist_ok=True)
     site.write_text(site_text(hospital.name, hospital.tasks, hospital.scanner.note), encoding="utf-8")
@@ -138,7 +138,8 @@ def _hospital(number: int) -> Hospital:
     return pattern if turn == 0 else replace(pattern, name=f"{pattern.name}{turn + 1}")
 
 
-def _write_data(folder: Path, hospital: Hospital, count: int, *, size: int, seed: int, dimensions: int) -> None:
+def write_data(folder: Path, hospital: Hospital, count: int, *, size: int, seed: int, dimensions: int = 2) -> None:
+    """A hospital's `count` images with their masks, the manifest and the marker, in `folder`."""
     for name in ("images", "masks") if MASK in hospital.tasks else ("images",):
         (folder / name).mkdir(parents=True, exist_ok=True)
     write_marker(folder, hospital.scanner.note)

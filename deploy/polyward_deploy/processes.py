@@ -85,14 +85,14 @@ def federation(study: Study, sites: Sequence[Path], folder: Path) -> Iterator[Pr
         dashboard_port=free_port(),
     )
     study_file = folder / "study.toml"
-    study_file.write_text(tomli_w.dumps(_without_none(study.model_dump(mode="json"))), encoding="utf-8")
+    study_file.write_text(study_text(study), encoding="utf-8")
     derived = {site.name: site for site in (derive_site(path, folder / "sites", hub) for path in sites)}
     processes = Processes(folder, hub, derived, study_file)
     try:
         processes.start("hub")
         await_port(hub.file.port)
         for name, site in derived.items():
-            _enrol(hub, site)
+            enrol_site(hub, site)
             command(*module("polyward_client", "approve", "--yes", str(site.path), str(study_file)))
             processes.start(name)
         yield processes
@@ -107,7 +107,7 @@ def derive_site(path: Path, folder: Path, hub: Hub) -> Site:
     file = site.file.model_copy(
         update={
             "state": "state",
-            "data": site.file.data.model_copy(update={"root": str(site.root)}),
+            "data": site.file.data.model_copy(update={"root": str(site.root.resolve())}),
             "hub": HubAddress(
                 address=f"{hub.file.host}:{hub.file.port}", control=f"{hub.file.host}:{hub.file.control_port}"
             ),
@@ -119,7 +119,7 @@ def derive_site(path: Path, folder: Path, hub: Hub) -> Site:
     return read_site(derived)
 
 
-def _enrol(hub: Hub, site: Site) -> None:
+def enrol_site(hub: Hub, site: Site) -> None:
     """As both sides do it, with an invitation that is approved beforehand."""
     ledger = Ledger(hub.ledger)
     invitation = hub.folder / f"{site.name}.invitation"
@@ -167,6 +167,11 @@ def command(*arguments: str) -> str:
 def quiet_environment() -> Mapping[str, str]:
     """This process's environment, with logs that arrive as they are written."""
     return {**os.environ, "PYTHONUNBUFFERED": "1"}
+
+
+def study_text(study: Study) -> str:
+    """The study as a `study.toml` holds it."""
+    return tomli_w.dumps(_without_none(study.model_dump(mode="json")))
 
 
 def _without_none(value: object) -> dict[str, object]:

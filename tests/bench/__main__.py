@@ -18,7 +18,7 @@ from tests.bench import machine, report
 from tests.bench.rows import Row
 from tests.bench.scale import Scale, Step
 
-BENCHES = ("tiny", "large", "simulation", "demo", "resilience", "throughput", "balancers", "watching")
+BENCHES = ("tiny", "large", "simulation", "demo", "resilience", "throughput", "balancers", "watching", "containers")
 console = Console()
 
 

@@ -88,6 +88,7 @@ def assert_no_branch_left(processes: Processes, study: Study) -> None:
                 assert entry["bytes"] < schema_bytes  # the encoder's values and nothing besides
 
 
+@pytest.mark.whole
 @pytest.mark.slow
 @pytest.mark.alone
 def test_same_bytes_as_simulation_whoever_is_killed(tmp_path: Path) -> None:
