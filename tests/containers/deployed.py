@@ -27,7 +27,12 @@ HOST = ADDRESS.partition("/")[0]  # this machine, as containers see it
 
 
 def build_images(engine: Engine) -> None:
-    """The base by debootstrap, unless it is there: nothing can be pulled. Our images upon it, where they changed."""
+    """The base by debootstrap, unless it is there: nothing can be pulled. Our images upon it, where they changed.
+
+    `POLYWARD_BUILT=1` takes those that are there.
+    """
+    if os.environ.get("POLYWARD_BUILT") == "1":
+        return
     environment = {**os.environ, "DOCKER_HOST": engine.address, "DOCKER_BUILDKIT": "0"}
     if not engine.client.images.list(BASE):
         subprocess.run([SCRIPTS / "base", BASE, "--with-pip-conf"], env=environment, check=True, timeout=900)
@@ -45,7 +50,7 @@ class Deployed:
 
     def container(self, name: str, part: str = "") -> Container:
         """`hub`, or a part of a site's node."""
-        called = f"polyward-{self.hub.folder.name}" if name == "hub" else f"polyward-{name}-{part}"
+        called = f"polyward-hub-{self.hub.folder.name}" if name == "hub" else f"polyward-{name}-{part}"
         return self.engine.client.containers.get(called)
 
     def up(self, name: str) -> None:

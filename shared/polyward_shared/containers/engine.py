@@ -14,10 +14,7 @@ from polyward_shared.problems import Problem
 
 Engine = Any  # docker.DockerClient; the package is an extra
 ANSWER_SECONDS = 120  # for one answer of the engine, which may be stopping a container meanwhile
-ALONE = {  # bridges without an address of this machine's, in the words of older and newer engines
-    "com.docker.network.bridge.inhibit_ipv4": "true",
-    "com.docker.network.bridge.gateway_mode_ipv4": "isolated",
-}
+ALONE = {"com.docker.network.bridge.inhibit_ipv4": "true"}  # a bridge without an address of this machine's
 
 
 def connect() -> Engine:
