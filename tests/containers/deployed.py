@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,20 +54,23 @@ class Deployed:
         called = f"polyward-hub-{self.hub.folder.name}" if name == "hub" else f"polyward-{name}-{part}"
         return self.engine.client.containers.get(called)
 
-    def up(self, name: str) -> None:
-        self._say(name, "up")
+    def up(self, *names: str) -> None:
+        """All of them at once."""
+        self._say(names, "up")
 
-    def down(self, name: str) -> None:
-        self._say(name, "down")
+    def down(self, *names: str) -> None:
+        """All of them at once."""
+        self._say(names, "down")
 
-    def _say(self, name: str, word: str) -> None:
-        os.environ["DOCKER_HOST"] = self.engine.address
-        ours = (
-            ("polyward_server", word, self.hub.folder)
-            if name == "hub"
-            else ("polyward_client", word, self.sites[name].path)
-        )
-        command(*module(ours[0], ours[1], str(ours[2])))
+    def _say(self, names: tuple[str, ...], word: str) -> None:
+        with ThreadPoolExecutor(len(names)) as at_once:
+            list(at_once.map(lambda name: self._tell(name, word), names))
+
+    def _tell(self, name: str, word: str) -> None:
+        if name == "hub":
+            command(*module("polyward_server", word, str(self.hub.folder)))
+        else:
+            command(*module("polyward_client", word, str(self.sites[name].path)))
 
     def crash(self, name: str, part: str = "") -> None:
         """Its first process dies, as by a fault: to the engine nobody wanted that, so it starts it again."""
@@ -94,19 +98,20 @@ def deployed(engine: Engine, study: Study, sites: Sequence[Path], folder: Path) 
     study_file.write_text(study_text(study), encoding="utf-8")
     derived = {site.name: site for site in (derive_site(path, folder / "sites", hub) for path in sites)}
     put = Deployed(engine, hub, derived, study_file)
+    os.environ["DOCKER_HOST"] = engine.address
     try:
         own(hub.folder)
         put.up("hub")
         await_port(hub.file.port)
-        for name, site in derived.items():
+        for site in derived.values():
             enrol_site(hub, site)
             command(*module("polyward_client", "approve", "--yes", str(site.path), str(study_file)))
             own(site.path.parent)
-            put.up(name)
+        put.up(*derived)
         yield put
     finally:
-        for name in (*derived, "hub"):
-            put.down(name)
+        put.down(*derived, "hub")
+        os.environ.pop("DOCKER_HOST")
 
 
 def own(folder: Path) -> None:

@@ -55,10 +55,8 @@ def test_the_same_bytes_whatever_container_engine_or_network_fails(images: Engin
             outside.connect(way)
 
         def stop_and_start_everything() -> None:
-            for name in (*sorted(put.sites), "hub"):
-                put.down(name)
-            for name in ("hub", *sorted(put.sites)):
-                put.up(name)
+            put.down(*put.sites, "hub")
+            put.up("hub", *put.sites)
 
         ledger = put.run()
         strikes: dict[str, Callable[[], None]] = {

@@ -39,6 +39,7 @@ class Engine:
         self.folder = folder
         self.address = f"unix://{folder}/docker.sock"
         self._pid = folder / "docker.pid"
+        self._daemon: subprocess.Popen[bytes] | None = None  # where we started it
 
     @cached_property
     def client(self) -> docker.DockerClient:
@@ -54,7 +55,9 @@ class Engine:
         command += ["--exec-root", f"{self.folder}/run", "--pidfile", str(self._pid), "--bridge", BRIDGE]
         command += ["--default-address-pool", POOL]
         with (self.folder / "engine.log").open("ab") as log:
-            subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+            self._daemon = subprocess.Popen(
+                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+            )
         self._wait()
         return True
 
@@ -115,6 +118,9 @@ class Engine:
     def _end(self, how: signal.Signals) -> None:
         pid = int(self._pid.read_text())
         os.kill(pid, how)
+        if self._daemon is not None:
+            self._daemon.wait(PATIENCE_SECONDS)
+            self._daemon = None
         deadline = time.monotonic() + PATIENCE_SECONDS
         while _lives(pid):
             assert time.monotonic() < deadline, "the engine did not end"
