@@ -112,8 +112,12 @@ def test_the_gate_has_no_image_no_vault_and_reaches_the_hub_alone(sealed: Deploy
         said = says(gate, f"import os; os.stat({str(hidden)!r})")
         assert "FileNotFound" in said or "Permission denied" in said
     kinds = (".png", ".npz", ".nii.gz", ".dcm")
-    walk = f"import os; print(sum(name.endswith({kinds}) for _, _, names in os.walk('/') for name in names))"
-    assert says(gate, walk) == "0"
+    # the engine's own file systems and the image's programs are not the hospital's
+    walk = (
+        "import os; print([folder for top in set(os.listdir('/')) - {'proc', 'sys', 'opt', 'usr'} "
+        f"for folder, _, names in os.walk('/' + top) for name in names if name.endswith({kinds})])"
+    )
+    assert says(gate, walk) == "[]"
     assert "gaierror" in says(gate, "import socket; socket.getaddrinfo('deb.debian.org', 80)")
     neighbour = sealed.container(other, "way").attrs["NetworkSettings"]["Networks"]
     addresses = [(found["IPAddress"], 3128) for found in neighbour.values()]
@@ -129,7 +133,7 @@ def test_the_gate_has_no_image_no_vault_and_reaches_the_hub_alone(sealed: Deploy
         ("GET", "http://deb.debian.org/"),
     ):
         said = asked(gate, method, wanted)
-        assert said.startswith("b'HTTP/1.") and said[13:14] in "45", (method, wanted, said)  # noqa: PT018
+        assert said.split()[1] == "403", (method, wanted, said)
 
 
 def asked(gate: Container, method: str, wanted: str) -> str:
@@ -206,7 +210,10 @@ def test_a_hostile_bundle_gets_nothing(sealed: Deployed) -> None:
     ledger = sealed.run()
     study = ledger.studies_in(*State)[0]
     wait_for(ledger, study, seconds=120)
-    for container in sealed.engine.client.containers.list():
+    for container in (
+        hub,
+        *(sealed.container(name, part) for name in sealed.sites for part in ("gate", "trainer", "way")),
+    ):
         assert says(container, "import os; print(os.path.exists('/tmp/canary'))") == "False", container.name
     for site in sealed.sites.values():  # all that left is what the study says
         kinds = {entry["kind"] for entry in read_chain(site.sent) if entry["what"] == "report"}

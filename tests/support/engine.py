@@ -39,7 +39,6 @@ class Engine:
         self.folder = folder
         self.address = f"unix://{folder}/docker.sock"
         self._pid = folder / "docker.pid"
-        self._daemon: subprocess.Popen[bytes] | None = None  # where we started it
 
     @cached_property
     def client(self) -> docker.DockerClient:
@@ -55,9 +54,8 @@ class Engine:
         command += ["--exec-root", f"{self.folder}/run", "--pidfile", str(self._pid), "--bridge", BRIDGE]
         command += ["--default-address-pool", POOL]
         with (self.folder / "engine.log").open("ab") as log:
-            self._daemon = subprocess.Popen(
-                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
-            )
+            # nobody's child: it may outlive who started it
+            subprocess.run(["setsid", "--fork", *command], stdout=log, stderr=log, stdin=subprocess.DEVNULL, check=True)
         self._wait()
         return True
 
@@ -118,9 +116,6 @@ class Engine:
     def _end(self, how: signal.Signals) -> None:
         pid = int(self._pid.read_text())
         os.kill(pid, how)
-        if self._daemon is not None:
-            self._daemon.wait(PATIENCE_SECONDS)
-            self._daemon = None
         deadline = time.monotonic() + PATIENCE_SECONDS
         while _lives(pid):
             assert time.monotonic() < deadline, "the engine did not end"
