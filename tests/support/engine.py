@@ -78,16 +78,19 @@ class Engine:
         project: str,
         environment: Mapping[str, str] | None = None,
         check: bool = True,
+        typed: str = "",
     ) -> str:
-        """What `docker-compose` prints on stdout."""
+        """What `docker-compose` prints on stdout; it reads `typed`."""
         command = ["docker-compose", "--file", str(file), "--project-name", project, *arguments]
-        return self._run(command, environment or {}, check, 900.0)
+        return self._run(command, environment or {}, check, 900.0, typed)
 
-    def _run(self, command: list[str], environment: Mapping[str, str], check: bool, within: float) -> str:
+    def _run(
+        self, command: list[str], environment: Mapping[str, str], check: bool, within: float, typed: str = ""
+    ) -> str:
         done = subprocess.run(
             command,
             env={**os.environ, "DOCKER_HOST": self.address, **environment},
-            stdin=subprocess.DEVNULL,
+            input=typed,
             capture_output=True,
             text=True,
             timeout=within,
