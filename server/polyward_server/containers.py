@@ -135,7 +135,8 @@ def bring_up_to_date(engine: Engine, hub: Hub, wanted: Sequence[Wanted]) -> None
             raise Problem(
                 problem.where,
                 f"{problem.found}\n  but the ledger has the newer version's tables by now",
-                remedy=f"polyward-hub down; put {changed[0].name} in the place of ledger.db; up with the older version",
+                remedy=f"polyward-hub down {hub.folder}, put {changed[0].name} in the place of ledger.db, and "
+                "bring the older version up",
             ) from None
         raise
 

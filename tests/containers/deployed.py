@@ -36,7 +36,7 @@ def build_images(engine: Engine) -> None:
         return
     environment = {**os.environ, "DOCKER_HOST": engine.address, "DOCKER_BUILDKIT": "0"}
     if not engine.client.images.list(BASE):
-        subprocess.run([SCRIPTS / "base", BASE, "--with-pip-conf"], env=environment, check=True, timeout=900)
+        subprocess.run([SCRIPTS / "base", BASE], env=environment, check=True, timeout=900)
     subprocess.run([SCRIPTS / "build", "--base", BASE], env=environment, check=True, timeout=1800)
 
 

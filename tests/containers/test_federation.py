@@ -16,6 +16,7 @@ from polyward_server.ledger import Ledger
 from polyward_server.records import State
 from polyward_shared.chain import read_chain
 from polyward_shared.messages import Kind
+from polyward_shared.problems import Problem
 from tests.containers.deployed import HOST, OWNER, Deployed, deployed, says
 from tests.federation.small import simulated_encoders, small_study
 from tests.federation.test_hostile import bundle, configuration
@@ -218,3 +219,12 @@ def test_a_hostile_bundle_gets_nothing(sealed: Deployed) -> None:
     for site in sealed.sites.values():  # all that left is what the study says
         kinds = {entry["kind"] for entry in read_chain(site.sent) if entry["what"] == "report"}
         assert kinds <= set(Kind), kinds
+
+
+def test_a_gate_that_was_given_another_way_out_is_taken_down(sealed: Deployed) -> None:
+    """The last of these: the node of one site does not run any more."""
+    name = next(iter(sealed.sites))
+    sealed.engine.docker("network", "connect", "bridge", f"polyward-{name}-gate")
+    with pytest.raises(Problem, match="its networks are"):
+        sealed.up(name)
+    assert not sealed.engine.client.containers.list(all=True, filters={"name": f"polyward-{name}-"})

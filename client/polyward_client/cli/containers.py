@@ -14,7 +14,7 @@ from rich.table import Table
 
 from polyward_client.cli.app import CONTAINERS, RUN, SiteArgument, app
 from polyward_client.containers.running import Standing, around, bring_up, down, planned, prepare, renewed, run_once
-from polyward_client.containers.wanted import PARTS, name_of
+from polyward_client.containers.wanted import PARTS, check_folders, name_of
 from polyward_client.health import does_well
 from polyward_client.site import read_site
 from polyward_shared.commands import out, talk
@@ -109,6 +109,7 @@ def within_(
     for folder in write or ():
         if not folder.is_dir():
             raise Problem(str(folder), "there is no such folder", remedy="make it first")
+    check_folders(place)
     surroundings = around(place, engine, image_version, {**os.environ, "COLUMNS": str(talk.width)})
     prepare(place, engine, surroundings.user)
     raise typer.Exit(run_once(place, engine, surroundings, tuple(command), tuple(write or ())))

@@ -23,8 +23,10 @@ from polyward_client.containers.wanted import (
 )
 from polyward_client.site import Site
 from polyward_shared.containers import (
+    DIGEST,
     Engine,
     Wanted,
+    differences,
     found,
     image_named,
     instant,
@@ -69,19 +71,29 @@ def around(site: Site, engine: Engine, version: str, environment: Mapping[str, s
 
 
 def bring_up(site: Site, engine: Engine, wanted: Sequence[Wanted], seconds: float) -> list[Standing]:
-    """Makes and starts what is not there, and waits until all is healthy. What differs from what is wanted stays as it
-    is, and is said. Raises `Problem`, and starts nothing, if anything is not as it must be."""
+    """Makes and starts what is not there, and waits until all is healthy. What is of another version stays, and is
+    said. Raises `Problem`, and starts nothing, if anything is not as sealed as it must be."""
     _refuse_others(site, engine)
     settle(engine, [one.name for one in wanted])
+    _refuse_loosened(site, engine, wanted)
     networks = _networks(site, engine)
-    there: list[tuple[Any, str]] = []
-    for one in wanted:
-        state: str = stands(engine, one)
-        container = found(engine, one.name) or make(engine, one)
+    there: list[tuple[Any, str]] = [(found(engine, one.name), stands(engine, one)) for one in wanted]
+    made: list[Any] = []
+    try:
+        for number, one in enumerate(wanted):
+            if there[number][0] is None:
+                made.append(make(engine, one))
+                there[number] = made[-1], "absent"
+    except BaseException:
+        for container in made:
+            container.remove(force=True, v=True)
+        raise
+    for number, (container, state) in enumerate(there):
         if container.status != "running":
             start(container)
-            state = "started" if state in {"absent", "as wanted"} else state
-        there.append((container, "runs" if state == "as wanted" else state))
+            there[number] = container, "started" if state in {"absent", "as wanted"} else state
+        elif state == "as wanted":
+            there[number] = container, "runs"
     _check_members(site, networks[0])
     wait_until_healthy([container for container, _ in there], seconds)
     return [_standing(container, one, state) for one, (container, state) in zip(wanted, there, strict=True)]
@@ -108,7 +120,7 @@ def prepare(site: Site, engine: Engine, owner: str) -> None:
         raise Problem(site.name, f"is already running ({held})", remedy=f"polyward-node stop {site.path}")
     _own(site.lock, user, group, file=True)
     for path in (site.key, site.certificate):
-        if path.stat().st_uid != user:
+        if path.exists() and path.stat().st_uid != user:
             raise Problem(
                 str(path),
                 f"belongs to user {path.stat().st_uid}, and its folder to {user}, whom the containers run as",
@@ -117,16 +129,19 @@ def prepare(site: Site, engine: Engine, owner: str) -> None:
 
 
 def _own(path: Path, user: int, group: int, *, file: bool = False) -> None:
-    """Makes what is not there, for its owner alone."""
+    """Makes what is not there, for its owner alone. Where root does it, no link that the owner put there is followed.
+
+    Raises `Problem`.
+    """
     if path.exists():
         return
     try:
         if file:
-            path.touch(mode=0o600)
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
         else:
             path.mkdir(mode=0o700)
         if os.geteuid() == 0:
-            os.chown(path, user, group)
+            os.chown(path, user, group, follow_symlinks=False)
     except OSError as error:
         raise Problem(str(path), f"cannot be made ({error.strerror})", remedy="be root, or the owner") from None
 
@@ -142,6 +157,24 @@ def _refuse_others(site: Site, engine: Engine) -> None:
                 expected=f"none, or one for {site.state}",
                 remedy="take that one down first, or give this site another name",
             )
+
+
+def _refuse_loosened(site: Site, engine: Engine, wanted: Sequence[Wanted]) -> None:
+    """Raises `Problem` where a container is otherwise than wanted; the node is taken down if it was not made so."""
+    for one in wanted:
+        there = found(engine, one.name)
+        if there is None or not (other := differences(there.attrs, one)):
+            continue
+        changed = there.labels.get(DIGEST) == one.digest  # since it was made
+        if changed:
+            down(site, engine)
+        raise Problem(
+            one.name,
+            f"is otherwise than wanted: {'; '.join(other)}" + ("; the node is taken down" if changed else ""),
+            remedy=f"find out who changed it; polyward-node up {site.path}"
+            if changed
+            else f"polyward-node update {site.path}",
+        )
 
 
 def _networks(site: Site, engine: Engine) -> tuple[Engine, Engine]:

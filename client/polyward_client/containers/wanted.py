@@ -82,7 +82,7 @@ def wanted_of(site: Site, around: Surroundings) -> tuple[Wanted, ...]:
 
 
 def check_site(site: Site) -> None:
-    """Raises `Problem` if the site is not enrolled, lacks its data, or means another place inside a container."""
+    """Raises `Problem` if the site is not enrolled, or lacks what `check_folders` asks for."""
     for address in addresses_of(site):
         host = address.rpartition(":")[0].strip("[]")
         if host == "localhost" or (not host[-1:].isalpha() and ip_address(host).is_loopback):
@@ -96,6 +96,11 @@ def check_site(site: Site) -> None:
             raise Problem(
                 str(path), "there is no such file", remedy="join the federation first: polyward-node enrol INVITATION"
             )
+    check_folders(site)
+
+
+def check_folders(site: Site) -> None:
+    """Raises `Problem` without a data folder, or where a path means another place inside a container."""
     if not site.root.is_dir():
         raise Problem(str(site.root), "data.root: there is no such folder", remedy="put the images there, or name it")
     for text in _written(site):

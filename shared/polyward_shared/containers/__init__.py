@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from polyward_shared.containers.engine import Engine, connect, image_named, network_of, owner_of
 from polyward_shared.containers.inspection import differences
-from polyward_shared.containers.lines import logs, tail
-from polyward_shared.containers.making import found, instant, is_healthy, make, start, take_down, wait_until_healthy
+from polyward_shared.containers.lines import instant, logs, tail
+from polyward_shared.containers.making import found, is_healthy, make, start, take_down, wait_until_healthy
 from polyward_shared.containers.renewal import renew, settle, stands
-from polyward_shared.containers.wanted import Mount, Wanted
+from polyward_shared.containers.wanted import DIGEST, Mount, Wanted
 
 __all__ = [
+    "DIGEST",
     "Engine",
     "Mount",
     "Wanted",

@@ -108,10 +108,12 @@ def network_of(engine: Engine, name: str, *, internal: bool, labels: Mapping[str
         network = present[0] if present else _new_network(engine, name, internal=internal, labels=labels)
         network.reload()
     found = network.attrs
-    if found["Internal"] is not internal or found["Driver"] != "bridge" or found["Scope"] != "local":
+    open_to_us = internal and (not ALONE.items() <= (found["Options"] or {}).items() or found.get("EnableIPv6"))
+    if found["Internal"] is not internal or found["Driver"] != "bridge" or found["Scope"] != "local" or open_to_us:
         raise Problem(
             f"the network {name}",
-            f"found one of driver {found['Driver']}, {'internal' if found['Internal'] else 'with a way out'}",
+            f"found one of driver {found['Driver']}, {'internal' if found['Internal'] else 'with a way out'}"
+            + (", which reaches this machine" if open_to_us else ""),
             expected="an internal bridge" if internal else "a bridge with a way out",
             remedy=f"docker network rm {name}",
         )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import queue
+import re
 import threading
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 from polyward_shared.containers.engine import asking
@@ -45,6 +47,11 @@ def logs(containers: Sequence[Any], *, follow: bool = False, lines: int = 100) -
             yield said
 
 
+def instant(text: str) -> datetime:
+    """A time as the engine writes it: to the nanosecond, with Z or an offset."""
+    return datetime.fromisoformat(re.sub(r"\.(\d{1,6})\d*", lambda found: f".{found[1]:0<6}", text))
+
+
 def _stamped(name: str, text: bytes) -> list[tuple[str, str, str]]:
     """Time, name and text of each line that the engine gives."""
     lines = [line.partition(" ") for line in text.decode(errors="replace").splitlines()]
@@ -55,7 +62,9 @@ def _listen(container: Any, since: str, coming: queue.Queue[tuple[str, str] | No
     """Passes on every line later than `since`, the engine's time of the last one that was seen."""
     try:
         rest = b""
-        for piece in container.logs(stream=True, follow=True, timestamps=True, tail=1 if since else "all"):
+        for piece in container.logs(
+            stream=True, follow=True, timestamps=True, since=int(instant(since).timestamp()) if since else None
+        ):
             *whole, rest = (rest + piece).split(b"\n")
             for stamp, name, line in _stamped(container.name, b"\n".join(whole)):
                 if stamp > since:

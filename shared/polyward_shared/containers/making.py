@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -11,7 +10,7 @@ from typing import Any
 
 from polyward_shared.containers.engine import Engine, asking, require_image
 from polyward_shared.containers.inspection import differences
-from polyward_shared.containers.lines import tail
+from polyward_shared.containers.lines import instant, tail
 from polyward_shared.containers.wanted import DIGEST, STOP_SECONDS, Wanted
 from polyward_shared.problems import Problem
 
@@ -140,11 +139,6 @@ def is_healthy(container: Container) -> bool:
         return False
     steady = datetime.now(UTC) - instant(container.attrs["State"]["StartedAt"]) > STEADY
     return _health(container) == "healthy" or (not _health(container) and steady)
-
-
-def instant(text: str) -> datetime:
-    """A time as the engine writes it: to the nanosecond, with Z or an offset."""
-    return datetime.fromisoformat(re.sub(r"\.(\d{1,6})\d*", lambda found: f".{found[1]:0<6}", text))
 
 
 def _health(container: Container) -> str:
