@@ -12,7 +12,9 @@ demo: $(INSTALLED)  ## five generated hospitals train one encoder; ends with a t
 	$(BIN)/polyward-sim demo out/demo
 
 test: check  ## what `check` does, and the end-to-end tests with real processes
-	$(PYTEST) -n auto --dist loadfile -m "slow and not whole and not alone and not containers" --durations 12
+	mkdir -p out && OMP_NUM_THREADS=1 $(BIN)/python -m tests.containers --build >out/images.log 2>&1 & \
+	$(PYTEST) -n auto --dist loadfile -m "slow and not whole and not alone and not containers" --durations 12; \
+	code=$$?; wait; exit $$code
 	$(PYTEST) -m "alone and not whole and not containers" --durations 6
 	$(MAKE) containers
 
@@ -26,7 +28,7 @@ check: $(INSTALLED)  ## lint, types, import rules, fast tests
 containers: $(INSTALLED)  ## builds the images and tries them in a Docker engine of the tests' own (root; Debian's docker.io, debootstrap)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.containers
 
-whole: $(INSTALLED)  ## the end-to-end tests that `make test` leaves out for their length (about fifteen minutes)
+whole: $(INSTALLED)  ## the end-to-end tests that `make test` leaves out for their length (about half an hour)
 	$(PYTEST) -m whole
 
 recipes: $(INSTALLED)  ## two rounds of every recipe on generated images, and a look at what they left (about five minutes)

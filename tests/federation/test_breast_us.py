@@ -24,6 +24,7 @@ needs_pack = pytest.mark.skipif(
 )
 
 
+@pytest.mark.whole
 @pytest.mark.slow
 @needs_pack
 def test_every_task_is_learnt_and_branches_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,6 +34,7 @@ def run_sim(folder: Path, study: Study, engine: str, *, before: tuple[str, ...] 
     return [committed.encoder for committed in ledger.rounds(study.digest())]
 
 
+@pytest.mark.whole
 def test_ray_gives_the_same_bytes(tmp_path: Path) -> None:
     study, sites = small_study(tmp_path / "data", rounds=2, hospitals=2)
     assert run_sim(tmp_path, study, "ray") == simulated_encoders(study, sites, tmp_path / "simulated")

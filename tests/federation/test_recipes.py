@@ -22,7 +22,7 @@ from polyward_server.ledger import Ledger
 from polyward_shared.states import read_stamp, read_state, write_state
 
 QUICK = "slide_thumbnail"
-OFTEN = {QUICK, "cardiac_ef", "dental_age_sex", "egfr_gtv", "inflate_2d3d", "stroke_cascade", "uncertain_cascade"}
+OFTEN = {QUICK, "cardiac_ef", "inflate_2d3d", "stroke_cascade", "uncertain_cascade"}
 EACH = [pytest.param(name, marks=() if name in OFTEN else pytest.mark.whole) for name in names()]
 
 
