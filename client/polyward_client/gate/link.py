@@ -28,6 +28,7 @@ DISTURBED = (httpx.HTTPError, ValueError, OSError)
 PAUSES = (0.2, 0.5, 1.0, 2.0)  # seconds between attempts to get online; the last one repeats
 BEAT = 0.8  # of the interval that the hub was told: the rest is for the way
 CLOCK_TOLERANCE = 5.0  # seconds; the hub refuses signatures from further in the future (or 305 s in the past)
+AWAY_SECONDS = 1.0  # long enough for the hub's runner to look, which it does many times a second
 STALE_INTERVALS = 2.5  # the hub counts a silent node as online for 2; a refusal after that has another reason
 
 
@@ -82,6 +83,7 @@ class FleetLink:
         self._ended = threading.Event()
         self._online = threading.Event()
         self._check_now = threading.Event()  # something failed: do not wait for the next heartbeat
+        self._lost = threading.Event()  # an order may have been handed out that never came
         self._keeper = threading.Thread(target=self._keep_online, name="fleet link", daemon=True)
 
     @property
@@ -128,7 +130,7 @@ class FleetLink:
         try:
             head = self._fleet.announced(self._node_id)
         except DISTURBED as error:
-            self._failed(error)
+            self._failed(error, lost=may_have_arrived(error))
             return None
         if head is None:
             return None
@@ -140,7 +142,7 @@ class FleetLink:
             log.warning("an order of run %d was dropped: %s", metadata.run_id, error)
         except DISTURBED as error:
             log.warning("an order of run %d was lost on the way: %s", metadata.run_id, error)
-            self._failed(error)
+            self._failed(error, lost=True)
         return None
 
     def reply(self, message: Message, seconds_worked: float, *, patience: float = 60.0) -> bool:
@@ -169,8 +171,13 @@ class FleetLink:
         failures = 0
         while not self._ended.is_set():
             try:
+                if self._node_id != 0 and self._lost.is_set():
+                    self._fleet.deactivate(self._node_id)
+                    self._node_id = 0
+                    self._ended.wait(AWAY_SECONDS)
                 if self._node_id == 0:
                     self._node_id = self._fleet.activate(self._heartbeat_seconds)
+                    self._lost.clear()
                 elif not self._fleet.heartbeat(self._node_id, self._heartbeat_seconds):
                     self._node_id = 0
                     continue
@@ -191,9 +198,15 @@ class FleetLink:
             self._check_now.wait(pause)
             self._check_now.clear()
 
-    def _failed(self, error: Exception) -> None:
-        """Have the keeper look at once, and nobody else use the connection before it has."""
+    def _failed(self, error: Exception, *, lost: bool = False) -> None:
+        """Have the keeper look at once, and nobody else use the connection before it has.
+
+        The hub hands an order out once, and asks again only a node that it has seen leave. So where an order may be
+        lost, the keeper leaves for a moment.
+        """
         log.info("a call to the hub failed: %s", error)
+        if lost:
+            self._lost.set()
         self._online.clear()
         self._check_now.set()
 
@@ -218,6 +231,11 @@ class FleetLink:
         waited = time.monotonic() - self._refused_since
         stale = waited < STALE_INTERVALS * self._heartbeat_seconds
         return LinkState.STILL_ACTIVE if stale else LinkState.NOT_REGISTERED
+
+
+def may_have_arrived(error: Exception) -> bool:
+    """Return whether the hub may have answered a call that failed so."""
+    return isinstance(error, httpx.TransportError) and not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
 
 
 def refused(error: Exception) -> bool:

@@ -166,6 +166,38 @@ def test_a_reply_to_a_run_that_ended_is_dropped(hub: Hub, session: Session, key:
     link.close()
 
 
+def test_an_order_whose_answer_is_lost_is_missed_by_the_hub(
+    hub: Hub, session: Session, key: ec.EllipticCurvePrivateKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub hands it out once; without a sign of the loss it would wait for it until the round's deadline."""
+    node_id = session.register(public_pem(key), "site")
+    link = FleetLink(hub.address, hub.authority.pem, key)
+    assert link.connect(threading.Event())
+    handed_out = link._fleet.announced
+
+    def cut_afterwards(node: int) -> None:
+        if handed_out(node) is not None:
+            raise httpx.ReadError("the connection was cut")
+
+    with session.open_run() as run:
+        with monkeypatch.context() as cut:
+            cut.setattr(link._fleet, "announced", cut_afterwards)
+            pushed = run.grid.push_messages([order(node_id)])
+            until(lambda: link.receive() is None and not link._online.is_set(), 5)
+        replies: list[Message] = []
+
+        def arrived() -> bool:
+            replies.extend(run.grid.pull_messages(pushed))
+            return bool(replies)
+
+        until(arrived, 10)
+        assert replies[0].has_error()
+        until(lambda: link.state is LinkState.ONLINE and link._online.is_set(), 5)
+        with echoing(link):
+            assert round_trip(run.grid, order(node_id)).has_content()
+    link.close()
+
+
 def test_a_misshapen_order_is_an_error_of_its_own(hub: Hub, key: ec.EllipticCurvePrivateKey) -> None:
     metadata = order_metadata()
     with pytest.raises(Misshapen, match="ValueError"):
