@@ -142,7 +142,7 @@ class FleetLink:
             log.warning("an order of run %d was dropped: %s", metadata.run_id, error)
         except DISTURBED as error:
             log.warning("an order of run %d was lost on the way: %s", metadata.run_id, error)
-            self._failed(error, lost=True)
+            self._failed(error, lost=may_have_arrived(error))
         return None
 
     def reply(self, message: Message, seconds_worked: float, *, patience: float = 60.0) -> bool:
