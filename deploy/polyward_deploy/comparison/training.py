@@ -94,8 +94,9 @@ def _at_once(runs: Sequence[Run], processes: int, hear: Hear) -> None:
                     if process.exitcode:
                         hear(run, News("failed", text=f"its process ended with exit code {process.exitcode}"))
     finally:
-        for pipe, (_, process) in at_work.items():
+        for _, process in at_work.values():
             process.terminate()
+        for pipe, (_, process) in at_work.items():
             process.join()
             pipe.close()
 
