@@ -12,9 +12,7 @@ demo: $(INSTALLED)  ## five generated hospitals train one encoder; ends with a t
 	$(BIN)/polyward-sim demo out/demo
 
 test: check  ## what `check` does, and the end-to-end tests with real processes
-	mkdir -p out && OMP_NUM_THREADS=1 $(BIN)/python -m tests.containers --build >out/images.log 2>&1 & \
-	$(PYTEST) -n auto --dist loadfile -m "slow and not whole and not alone and not containers" --durations 12; \
-	code=$$?; wait; exit $$code
+	$(PYTEST) -n auto --dist loadfile -m "slow and not whole and not alone and not containers" --durations 12
 	$(PYTEST) -m "alone and not whole and not containers" --durations 6
 	$(MAKE) containers
 

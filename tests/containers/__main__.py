@@ -1,8 +1,7 @@
 """`python -m tests.containers`: the engine is started, the images are built, the tests run, the engine ends.
 
-With `--build` the images alone, for they can be built while other tests run.
-
-Those that start the engine anew, or time what happens, come last and by themselves.
+Those that start the engine anew, or time what happens, come last and by themselves. Nothing of this runs beside the
+tests of pages: a container that comes or goes changes the machine's network, and Chromium then ends what it loads.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ def main() -> int:
         began = time.monotonic()
         build_images(engine)
         print(f"the images are there after {time.monotonic() - began:.0f} s", flush=True)
-        for chosen in () if "--build" in sys.argv[1:] else (SIDE_BY_SIDE, ALONE):
+        for chosen in (SIDE_BY_SIDE, ALONE):
             pytest = [sys.executable, "-m", "pytest", "-q", "--durations", "12", "tests/containers", *chosen]
             if code := subprocess.run(pytest, check=False).returncode:
                 return code
