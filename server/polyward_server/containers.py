@@ -15,12 +15,16 @@ from typing import Any
 
 from polyward_server.hub import Hub, reached_at
 from polyward_shared.containers import (
+    CLOCK,
+    LABEL,
+    PART_LABEL,
     Engine,
     Mount,
     Wanted,
+    discard,
     found,
     image_named,
-    make,
+    make_all,
     network_of,
     owner_of,
     renew,
@@ -33,8 +37,7 @@ from polyward_shared.problems import Problem
 from polyward_shared.supervise import holder
 
 HEALTHY_SECONDS = 90.0
-LABEL = "org.polyward.hub"  # of all that belongs to one hub: its folder
-CLOCK = Path("/etc/localtime")
+HUB_LABEL = f"{LABEL}.hub"  # of all that belongs to one hub: its folder
 INSIDE = 8443  # the gateway's own port
 
 
@@ -44,7 +47,7 @@ def name_of(hub: Hub) -> str:
 
 
 def labels_of(hub: Hub) -> dict[str, str]:
-    return {LABEL: str(hub.folder)}
+    return {HUB_LABEL: str(hub.folder)}
 
 
 def wanted_of(hub: Hub, version: str = "") -> list[Wanted]:
@@ -62,7 +65,7 @@ def wanted_of(hub: Hub, version: str = "") -> list[Wanted]:
         networks=(name,),
         aliases=("hub",),
         ports=dashboard | ({} if file.gateway else straight),
-        labels={**labels_of(hub), "org.polyward.part": "hub"},
+        labels={**labels_of(hub), PART_LABEL: "hub"},
         health=("python", "-m", "polyward_server.health", str(hub.folder)),
     )
     if not file.gateway:
@@ -82,7 +85,7 @@ def wanted_of(hub: Hub, version: str = "") -> list[Wanted]:
             "POLYWARD_GATEWAY_FLEET": f"hub:{file.port}",
             "POLYWARD_GATEWAY_CONTROL": f"hub:{file.control_port}",
         },
-        labels={**labels_of(hub), "org.polyward.part": "gateway"},
+        labels={**labels_of(hub), PART_LABEL: "gateway"},
         memory_gigabytes=0.5,
         processes=64,
     )
@@ -108,16 +111,14 @@ def bring_up(engine: Engine, hub: Hub, wanted: Sequence[Wanted]) -> None:
     if wanted[0] in absent:
         _nobody_serves(hub)
     network_of(engine, name_of(hub), internal=False, labels=labels_of(hub))
-    made = []
+    made = make_all(engine, absent)
     try:
-        made += [make(engine, one) for one in absent]
         containers = [found(engine, one.name) for one in wanted]
         for container in containers:
             start(container)
         wait_until_healthy(containers, HEALTHY_SECONDS)
     except BaseException:
-        for container in made:
-            container.remove(force=True, v=True)
+        discard(made)
         raise
 
 
@@ -144,7 +145,9 @@ def bring_up_to_date(engine: Engine, hub: Hub, wanted: Sequence[Wanted]) -> None
 def containers_of(engine: Engine, hub: Hub) -> list[Any]:
     """Those that are there, the hub's own first."""
     names = (name_of(hub), f"{name_of(hub)}-gateway")
-    return [there for name in names if (there := found(engine, name)) and there.labels.get(LABEL) == str(hub.folder)]
+    return [
+        there for name in names if (there := found(engine, name)) and there.labels.get(HUB_LABEL) == str(hub.folder)
+    ]
 
 
 def places(wanted: Sequence[Wanted]) -> list[tuple[str, str]]:
@@ -189,10 +192,10 @@ def _copies(hub: Hub) -> list[Path]:
 def _check_own(engine: Engine, hub: Hub, wanted: Sequence[Wanted]) -> None:
     for one in wanted:
         there = found(engine, one.name)
-        if there is not None and there.labels.get(LABEL) != str(hub.folder):
+        if there is not None and there.labels.get(HUB_LABEL) != str(hub.folder):
             raise Problem(
                 one.name,
-                f"is the container of {there.labels.get(LABEL, 'something else')}",
+                f"is the container of {there.labels.get(HUB_LABEL, 'something else')}",
                 expected=f"one of {hub.folder}",
                 remedy="give the hub's folder another name; containers are called after it",
             )

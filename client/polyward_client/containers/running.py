@@ -31,6 +31,7 @@ from polyward_shared.containers import (
     image_named,
     instant,
     make,
+    make_all,
     network_of,
     owner_of,
     renew,
@@ -77,26 +78,21 @@ def bring_up(site: Site, engine: Engine, wanted: Sequence[Wanted], seconds: floa
     settle(engine, [one.name for one in wanted])
     _refuse_loosened(site, engine, wanted)
     networks = _networks(site, engine)
-    there: list[tuple[Any, str]] = [(found(engine, one.name), stands(engine, one)) for one in wanted]
-    made: list[Any] = []
-    try:
-        for number, one in enumerate(wanted):
-            if there[number][0] is None:
-                made.append(make(engine, one))
-                there[number] = made[-1], "absent"
-    except BaseException:
-        for container in made:
-            container.remove(force=True, v=True)
-        raise
-    for number, (container, state) in enumerate(there):
-        if container.status != "running":
-            start(container)
-            there[number] = container, "started" if state in {"absent", "as wanted"} else state
-        elif state == "as wanted":
-            there[number] = container, "runs"
+    states: list[str] = [stands(engine, one) for one in wanted]
+    make_all(engine, [one for one, state in zip(wanted, states, strict=True) if state == "absent"])
+    containers = [found(engine, one.name) for one in wanted]
+    states = [_started(container, state) for container, state in zip(containers, states, strict=True)]
     _check_members(site, networks[0])
-    wait_until_healthy([container for container, _ in there], seconds)
-    return [_standing(container, one, state) for one, (container, state) in zip(wanted, there, strict=True)]
+    wait_until_healthy(containers, seconds)
+    return [_standing(*each) for each in zip(containers, wanted, states, strict=True)]
+
+
+def _started(container: Any, state: str) -> str:
+    """Starts it unless it runs, and returns its state as people are told it."""
+    if container.status == "running":
+        return "runs" if state == "as wanted" else state
+    start(container)
+    return "started" if state in {"absent", "as wanted"} else state
 
 
 def renewed(site: Site, engine: Engine, wanted: Sequence[Wanted], seconds: float) -> list[Standing]:

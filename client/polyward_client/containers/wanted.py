@@ -22,12 +22,11 @@ from polyward_client.gate.way import NAME as WAY
 from polyward_client.gate.way import PORT, addresses_of
 from polyward_client.parts import plan_of
 from polyward_client.site import ONLY_GPU, Site
-from polyward_shared.containers import Mount, Wanted
+from polyward_shared.containers import CLOCK, LABEL, PART_LABEL, Mount, Wanted
 from polyward_shared.problems import Problem
 
-SITE_LABEL, PART_LABEL, FOLDER_LABEL = "org.polyward.site", "org.polyward.part", "org.polyward.folder"
+SITE_LABEL, FOLDER_LABEL = f"{LABEL}.site", f"{LABEL}.folder"
 PARTS = ("way", "trainer", "gate")  # in the order of their start
-CLOCK = Path("/etc/localtime")  # the policy's hours are local times
 NO_NAMES = "127.0.0.1"  # a name server that is not there: names of the gate's own network are known without one
 GATE_GIGABYTES, WAY_GIGABYTES = 2.0, 0.25
 FEW_PROCESSES, TRAINER_PROCESSES = 256, 4096
@@ -251,7 +250,7 @@ def _groups(site: Site, around: Surroundings) -> tuple[int, ...]:
 
 
 def _read(site: Site) -> list[Mount]:
-    """What both parts read: the site's file, the hub's authority, the local time."""
+    """What both parts read: the site's file, the hub's authority, the local time of the policy's hours."""
     return [mounted(site.path), mounted(site.ca), *([mounted(CLOCK)] if CLOCK.exists() else [])]
 
 

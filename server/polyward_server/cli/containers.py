@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.status import Status
@@ -13,20 +15,18 @@ from polyward_server.hub import Hub
 from polyward_shared.commands import out, talk
 from polyward_shared.problems import Problem
 
+if TYPE_CHECKING:
+    from polyward_shared.containers import Engine, Wanted
+
 VersionOption = Annotated[str, typer.Option("--image-version", help="of the images; that of this program by default")]
 
 
 @app.command(rich_help_panel=CONTAINERS)
 def up(hub: HubArgument, image_version: VersionOption = "") -> None:
     """Serve the hub from a container, and its gateway if hub.toml names one. It starts again with the machine."""
-    from polyward_server.containers import bring_up, places, wanted_of
-    from polyward_shared.containers import connect
+    from polyward_server.containers import bring_up
 
-    place = Hub(hub)
-    wanted = wanted_of(place, image_version)
-    with Status("waiting until the hub answers", console=talk):
-        bring_up(connect(), place, wanted)
-    _show(places(wanted))
+    _serve(hub, image_version, bring_up, "waiting until the hub answers")
 
 
 @app.command(rich_help_panel=CONTAINERS)
@@ -49,14 +49,9 @@ def update(hub: HubArgument, image_version: VersionOption = "") -> None:
 
     What a newer version has made of the ledger's tables stays so: make a backup first.
     """
-    from polyward_server.containers import bring_up_to_date, places, wanted_of
-    from polyward_shared.containers import connect
+    from polyward_server.containers import bring_up_to_date
 
-    place = Hub(hub)
-    wanted = wanted_of(place, image_version)
-    with Status("waiting until the new hub answers", console=talk):
-        bring_up_to_date(connect(), place, wanted)
-    _show(places(wanted))
+    _serve(hub, image_version, bring_up_to_date, "waiting until the new hub answers")
 
 
 @app.command(rich_help_panel=CONTAINERS)
@@ -76,8 +71,16 @@ def logs(
         print(f"{name}  {line}" if len(there) > 1 else line, flush=True)
 
 
-def _show(places: list[tuple[str, str]]) -> None:
+def _serve(hub: Path, version: str, bring: Callable[[Engine, Hub, Sequence[Wanted]], None], meanwhile: str) -> None:
+    """Brings the containers of this version there, and shows where they listen."""
+    from polyward_server.containers import places, wanted_of
+    from polyward_shared.containers import connect
+
+    place = Hub(hub)
+    wanted = wanted_of(place, version)
+    with Status(meanwhile, console=talk):
+        bring(connect(), place, wanted)
     table = Table("container", "listens on")
-    for name, address in places:
+    for name, address in places(wanted):
         table.add_row(name, address)
     out.print(table)

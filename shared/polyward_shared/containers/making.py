@@ -44,6 +44,24 @@ def make(engine: Engine, wanted: Wanted) -> Container:
     return made
 
 
+def make_all(engine: Engine, several: Sequence[Wanted]) -> list[Container]:
+    """As `make`, for all of them or none."""
+    made: list[Container] = []
+    try:
+        for wanted in several:
+            made.append(make(engine, wanted))  # noqa: PERF401  # one by one: what is made counts if the next fails
+    except BaseException:
+        discard(made)
+        raise
+    return made
+
+
+def discard(containers: Sequence[Container]) -> None:
+    """Removes them at once, running or not."""
+    for container in containers:
+        container.remove(force=True, v=True)
+
+
 def _created(engine: Engine, wanted: Wanted, image: str) -> str:
     api = engine.api
     nanoseconds = 10**9

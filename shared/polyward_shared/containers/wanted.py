@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 LABEL = "org.polyward"  # of what is ours: .site, .hub, .part
+PART_LABEL = f"{LABEL}.part"
 DIGEST = f"{LABEL}.wanted"  # what a container was made for
 STOP_SECONDS = 20  # from SIGTERM to SIGKILL: the trainer ends its batch within 15
+CLOCK = Path("/etc/localtime")  # so that hours are this machine's inside as well
 TMP = "/tmp"  # noqa: S108  # the container's own, in memory
 TMP_OPTIONS = "rw,nosuid,nodev,noexec,size=256m,mode=1777"
 HIDDEN_OPTIONS = "ro,nosuid,nodev,noexec,size=4k,mode=0555"  # an empty folder over what a mount would show
