@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from polyward_client.isolation import SYSTEM_SOCKETS, Plan
+from polyward_client.isolation.plan import SYSTEM_SOCKETS, Plan
 from polyward_client.site import Site
 from polyward_shared import problems
 from polyward_shared.problems import Problem

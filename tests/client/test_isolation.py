@@ -21,16 +21,11 @@ from typing import Any
 
 import pytest
 
-from polyward_client.isolation import (
-    NEW_USER,
-    Mount,
-    Plan,
-    enter,
-    give_up_privileges,
-    is_out_of_reach,
-    places_of,
-    read_mounts,
-)
+from polyward_client.isolation.already import is_out_of_reach
+from polyward_client.isolation.entering import enter
+from polyward_client.isolation.kernel import NEW_USER, give_up_privileges
+from polyward_client.isolation.mounts import Mount, places_of, read_mounts
+from polyward_client.isolation.plan import Plan
 from polyward_client.parts import PARTS, Part, child_of, make_folders, plan_of, start_of, users_of
 from polyward_client.port.connect import RemoteTrainer
 from polyward_client.site import Site, read_site
@@ -383,7 +378,7 @@ def test_read_only_is_what_has_no_writable_mount_below(tmp_path: Path) -> None:
         "$2" -c "$3" "$1"; mount -o remount,ro "$1"; "$2" -c "$3" "$1"; mount -o remount,ro "$1/disk"; "$2" -c "$3" "$1"
     """
     look = (
-        "import sys; from polyward_client.isolation import is_read_only as read_only; folder = sys.argv[1]; "
+        "import sys; from polyward_client.isolation.already import is_read_only as read_only; folder = sys.argv[1]; "
         "print(read_only(folder, ()), read_only(folder, (folder + '/disk',)))"
     )
     command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-ec", script, "sh"]

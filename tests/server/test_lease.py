@@ -37,11 +37,11 @@ def test_one_holder_at_a_time(tmp_path: Path) -> None:
 def test_a_lease_is_renewed_while_it_is_held_and_ends_without(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.db")
     ledger.queue(STUDY)
-    ours = Lease(ledger.engine, DIGEST, "ours", seconds=0.3)
+    ours = Lease(ledger.engine, DIGEST, "ours", seconds=2.0)
     theirs = Lease(ledger.engine, DIGEST, "theirs", seconds=0.3)
     assert ours.take()
     with ours:
-        time.sleep(0.6)
+        time.sleep(3)
         assert not theirs.take()
     assert theirs.take()
     time.sleep(0.4)

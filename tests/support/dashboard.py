@@ -17,7 +17,7 @@ from polyward_server.ledger import Ledger
 from polyward_server.people import sessions
 from tests.support.signed_in import COOKIE, signed_in
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from polyward_shared.chain import Chain
 from polyward_shared.invitation import Invitation
 from polyward_shared.supervise import end_all, module
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 
 class RealHub:

@@ -17,7 +17,7 @@ from polyward_client.gate.control import ControlLink
 from polyward_client.gate.gate import Gate
 from polyward_client.gate.health import answering
 from polyward_client.gate.link import FleetLink
-from polyward_client.isolation import close_to_others
+from polyward_client.isolation.kernel import close_to_others
 from polyward_client.logs import log_handlers
 from polyward_client.port.connect import RemoteTrainer
 from polyward_client.port.interface import Progress

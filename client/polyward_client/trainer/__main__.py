@@ -8,7 +8,7 @@ import sys
 import threading
 from pathlib import Path
 
-from polyward_client.isolation import close_to_others
+from polyward_client.isolation.kernel import close_to_others
 from polyward_client.logs import log_handlers
 from polyward_client.port.serve import serve
 from polyward_client.site import Site, read_site
